@@ -1,0 +1,1 @@
+"""Layer 3: the answer formats' own validators, run as subprocesses."""

@@ -1,0 +1,289 @@
+"""What happens during a build, as typed events on one bus.
+
+Emitting is synchronous and never fails: sinks (terminal, JSON lines, the build's log, `machine/watch`) get the event in
+order. Every text passes the masker here, so no sink can leak. An event's JSON form is `{v, time, build, stage, state,
+kind, …}` (docs/contracts.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import TypeVar
+
+from osimager.redact import Masker
+
+SCHEMA_VERSION = 1
+
+
+class Stage(StrEnum):
+    """The stages of a build, in their order."""
+
+    RESOLVE = "RESOLVE"
+    FETCH = "FETCH"
+    SEED = "SEED"
+    INSTALL = "INSTALL"
+    START = "START"
+    CONNECT = "CONNECT"
+    PROVISION = "PROVISION"
+    SEAL = "SEAL"
+    STOP = "STOP"
+    CONVERT = "CONVERT"
+    VERIFY = "VERIFY"
+    PUBLISH = "PUBLISH"
+
+
+class State(StrEnum):
+    """What has become of a stage. SKIPPED: its layer was found, or it was not asked for."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    SUCCEEDED = "SUCCEEDED"
+    SKIPPED = "SKIPPED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Anything that happened. The `kind` in JSON is the class's name in snake case."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageChanged(Event):
+    """A stage entered `to`; `detail` says why where there is a reason (a layer's digest, an error)."""
+
+    of: Stage
+    to: State
+    detail: str = ""
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Notice(Event):
+    """Something a person should read once; `level` is `info` or `warning`."""
+
+    text: str
+    level: str = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class Awaiting(Event):
+    """The runner now waits for `what`, for at most `deadline_s` seconds from this event's time."""
+
+    what: str
+    deadline_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Progress(Event):
+    """`done` of `total` bytes (0: unknown) of a download, a copy or a conversion."""
+
+    what: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class OutputLine(Event):
+    """One line of text from `source`: a step's name, `serial`, `qemu`, or a tool's name."""
+
+    source: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerFetched(Event):
+    """The guest fetched the answer called `name`; `whole` is false where it went away before the end."""
+
+    name: str
+    whole: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerRefused(Event):
+    """Something asked the answer server for a path that it does not serve."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class MachineStarted(Event):
+    """A QEMU process runs; `argv` is what it was started with, secrets never among it."""
+
+    role: str
+    pid: int
+    argv: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MachineEnded(Event):
+    """The QEMU process is gone; `reason` is `guest-reset`, `guest-shutdown`, `asked`, `died`, …"""
+
+    role: str
+    returncode: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class QmpEvent(Event):
+    """An event of QEMU's (qapi/run-state.json and others): RESET, SHUTDOWN, GUEST_PANICKED, BLOCK_IO_ERROR …"""
+
+    name: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DiskActivity(Event):
+    """Bytes that the guest has read and written since it started, by QEMU's block counters."""
+
+    read_bytes: int
+    written_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScreenChanged(Event):
+    """The guest's screen shows something new; `path` is the PNG that was kept, where one was."""
+
+    digest: str
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionTried(Event):
+    """One attempt at SSH: `outcome` says how far it came (`refused`, `no-banner`, `key-refused`, `open`)."""
+
+    outcome: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StepStarted(Event):
+    """A provisioning step begins: number `index` of `total`, counted from 1."""
+
+    name: str
+    index: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepEnded(Event):
+    """A provisioning step ended with the exit status `status`."""
+
+    name: str
+    status: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePublished(Event):
+    """The last event of a good build."""
+
+    image: str
+    path: str
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class BuildFailed(Event):
+    """The last event of a build that did not make it."""
+
+    error: str
+    status: int
+    hint: str = ""
+    evidence: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stamped:
+    """An event with its time (UTC), build and the stage it fell into."""
+
+    time: datetime
+    build: str
+    stage: Stage | None
+    state: State | None
+    event: Event
+
+    def to_json(self) -> dict[str, object]:
+        """Give the event as `docs/contracts.md` defines it, ready for `json.dumps`."""
+        return {
+            "v": SCHEMA_VERSION,
+            "time": self.time.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "build": self.build,
+            "stage": self.stage,
+            "state": self.state,
+            "kind": kind_of(self.event),
+            **dataclasses.asdict(self.event),
+        }
+
+
+def kind_of(event: Event) -> str:
+    """Give an event's kind: `StageChanged` → `stage_changed`."""
+    name = type(event).__name__
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("_")
+
+
+Sink = Callable[[Stamped], None]
+E = TypeVar("E", bound=Event)
+
+
+class Bus:
+    """One build's stream of events. Owned by the runner; handed to workers through `Env`."""
+
+    def __init__(self, *, now: Callable[[], datetime], masker: Masker, build: str = "") -> None:
+        self._now = now
+        self._masker = masker
+        self._sinks: list[Sink] = []
+        self.build = build
+        self.stage: Stage | None = None
+        self.state: State | None = None
+
+    def emit(self, event: Event) -> None:
+        """Give `event`, masked and stamped, to every sink in order."""
+        if isinstance(event, StageChanged):
+            self.stage, self.state = event.of, event.to
+        stamped = Stamped(self._now(), self.build, self.stage, self.state, _masked(event, self._masker))
+        for sink in tuple(self._sinks):
+            sink(stamped)
+
+    @contextlib.contextmanager
+    def listening(self, sink: Sink) -> Iterator[None]:
+        """Call `sink` for every event while the block runs."""
+        self._sinks.append(sink)
+        try:
+            yield
+        finally:
+            self._sinks.remove(sink)
+
+    async def wait_for(self, kind: type[E], matches: Callable[[E], bool] = lambda _event: True) -> E:
+        """Wait for the next event of class `kind` that `matches`. The deadline is the caller's."""
+        found: asyncio.Future[E] = asyncio.get_running_loop().create_future()
+
+        def look(stamped: Stamped) -> None:
+            if isinstance(stamped.event, kind) and not found.done() and matches(stamped.event):
+                found.set_result(stamped.event)
+
+        with self.listening(look):
+            return await found
+
+
+def _masked(event: E, masker: Masker) -> E:
+    """Give `event` with every text in it masked."""
+    changes: dict[str, object] = {}
+    for field in dataclasses.fields(event):
+        value = getattr(event, field.name)
+        if type(value) is str:
+            clean: object = masker.mask(value)
+        elif isinstance(value, tuple):
+            clean = tuple(masker.mask(item) if isinstance(item, str) else item for item in value)
+        else:
+            continue
+        if clean != value:
+            changes[field.name] = clean
+    return dataclasses.replace(event, **changes) if changes else event

@@ -1,0 +1,1 @@
+"""Layer 3: from a provisioned disk to an image: seal, convert, verify."""

@@ -1,0 +1,302 @@
+"""The frozen plan: plain data that says everything a build will do. Layer 3's rooms meet in these types only.
+
+Texts may hold typed holes (`osimager.holes`); everything else is final. Sizes and durations carry their unit in the
+name. Nothing here knows a file's content but through a digest, except answers and steps, which are small.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from osimager.arch import Arch, Firmware
+from osimager.errors import Place
+from osimager.events import Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is built: `PLATFORM/LOCATION/DIST-VERSION-ARCH`."""
+
+    platform: str
+    location: str
+    dist: str
+    version: str
+    arch: Arch
+
+    def __str__(self) -> str:
+        return f"{self.platform}/{self.location}/{self.short}"
+
+    @property
+    def short(self) -> str:
+        """`DIST-VERSION-ARCH`: what images are called by."""
+        return f"{self.dist}-{self.version}-{self.arch}"
+
+
+class DiskInterface(StrEnum):
+    """How the guest sees a disk."""
+
+    VIRTIO = "virtio"
+    SCSI = "scsi"
+    SATA = "sata"
+    IDE = "ide"
+    NVME = "nvme"
+
+
+@dataclass(frozen=True, slots=True)
+class DiskShape:
+    """One disk of a machine. The first of a machine is the one that is installed and becomes the image."""
+
+    id: str
+    size_bytes: int
+    interface: DiskInterface = DiskInterface.VIRTIO
+
+
+@dataclass(frozen=True, slots=True)
+class UserNetwork:
+    """QEMU's user network. None: QEMU's own choice (10.0.2.0/24, the host at .2, the guest by DHCP at .15).
+
+    For a static address: `cidr` is the location's network, `host` its gateway, `guest` the address that the SSH
+    forward aims at. `restricted` cuts the guest off from everything but this host's forwards.
+    """
+
+    cidr: str | None = None
+    host: str | None = None
+    guest: str | None = None
+    restricted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BridgeNetwork:
+    """A bridge of the host's, through a tap descriptor that the caller opens."""
+
+    bridge: str
+
+
+@dataclass(frozen=True, slots=True)
+class NicShape:
+    """One network card: `model` is QEMU's device name without its bus (`virtio-net-pci`, `e1000`)."""
+
+    id: str
+    network: UserNetwork | BridgeNetwork = UserNetwork()
+    model: str = "virtio-net-pci"
+    mac: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceOverride:
+    """A change to the argument list: replace the device `id`, remove it (`argument` None), or add one (`id` None)."""
+
+    id: str | None
+    option: str
+    argument: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineShape:
+    """The guest's hardware, accelerator and files left out. `cpu` is a level (`x86-64-v2`) or a QEMU model name."""
+
+    arch: Arch
+    firmware: Firmware
+    machine: str
+    cpu: str
+    cpus: int
+    memory_mib: int
+    disks: tuple[DiskShape, ...]
+    nics: tuple[NicShape, ...]
+    cdrom_interface: DiskInterface = DiskInterface.SATA
+    overrides: tuple[DeviceOverride, ...] = ()
+
+
+class Rung(StrEnum):
+    """The ladder of ways to boot an installer (design.md)."""
+
+    DIRECT = "direct"
+    MENU = "menu"
+    TYPED = "typed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BootPlan:
+    """How the installer is booted. Until FETCH has read the ISO, `kernel` and `initrds` of a direct boot are empty.
+
+    `menu` is a regular expression for the menu entry to take (empty: the default entry), `arguments` are added to that
+    entry's own, of which those that fully match a regex of `drop` are left out. `boot_command` is typed, in Packer's
+    language. `reason` says why this rung was taken.
+    """
+
+    rung: Rung
+    reason: str
+    menu: str = ""
+    arguments: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
+    kernel: str = ""
+    initrds: tuple[str, ...] = ()
+    command_line: str = ""
+    boot_command: str = ""
+    boot_wait_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MadeMedium:
+    """A recipe for an ISO made from packages: a folder of `isos.d/made/`, for one architecture."""
+
+    recipe: str
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MediaPlan:
+    """Where the installer ISO comes from: exactly one of `path`, `urls` and `made`.
+
+    `sha256` is what it must have; `checksum_url` is the vendor's checksum file for the name `filename`; neither: a
+    local file that is recorded as unverified. `volume_id` is a regular expression.
+    """
+
+    name: str
+    filename: str = ""
+    path: Path | None = None
+    urls: tuple[str, ...] = ()
+    made: MadeMedium | None = None
+    sha256: str | None = None
+    checksum_url: str | None = None
+    size_bytes: int | None = None
+    volume_id: str | None = None
+    vendor_page: str = ""
+    origin: Place | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer file: its name for the guest, its rendered text (with holes), and the format that validates it."""
+
+    name: str
+    text: str
+    format: str
+
+
+@dataclass(frozen=True, slots=True)
+class SeedPlan:
+    """The seed ISO: its volume label and the names of the answers on it."""
+
+    label: str
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstallPlan:
+    """The installer's machine: booted so, fed so, ended after `restarts` restarts and one more (or a power-off)."""
+
+    machine: MachineShape
+    boot: BootPlan
+    answers: tuple[Answer, ...]
+    seed: SeedPlan | None
+    serve: bool
+    restarts: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """How the runner gets into the installed guest: always with this build's key."""
+
+    user: str
+    port: int = 22
+    become: str = "sudo"
+
+
+class StepKind(StrEnum):
+    """What a provisioning step does."""
+
+    SCRIPT = "script"
+    FILE = "file"
+    LOCAL = "local"
+    ANSIBLE = "ansible"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One provisioning action. `content` is the script's or the file's bytes.
+
+    A SCRIPT runs as root in the guest, its `environment` beside it (never in argv). A FILE goes to `destination` with
+    `mode`. `inputs` are digests of extra files that it depends on; `cache` false: it is run in every build.
+    """
+
+    name: str
+    kind: StepKind
+    content: bytes
+    origin: Place
+    environment: tuple[tuple[str, str], ...] = ()
+    destination: str = ""
+    mode: int = 0o755
+    cache: bool = True
+    inputs: tuple[str, ...] = ()
+
+
+class SealMode(StrEnum):
+    """TEMPLATE: for clones, all identity out. MACHINE: keeps host name, address and what belongs to them."""
+
+    TEMPLATE = "template"
+    MACHINE = "machine"
+
+
+@dataclass(frozen=True, slots=True)
+class SealPlan:
+    """What leaves the image at the end. `build_user` is the account that the answer file made for the build."""
+
+    mode: SealMode
+    build_user: str
+    remove_build_user: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputPlan:
+    """Where the image goes: `folder/stem.qcow2`. `replace` allows an existing one to be replaced."""
+
+    folder: Path
+    stem: str
+    replace: bool = False
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """How long a stage may take, in seconds of this host's time."""
+
+    stage: Stage
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class DefValue:
+    """One def as resolved: its text form and the place it came from."""
+
+    name: str
+    value: str
+    origin: Place | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildPlan:
+    """Everything that a build will do."""
+
+    target: Target
+    profile: str
+    hostname: str
+    fqdn: str
+    address: str
+    defs: tuple[DefValue, ...]
+    media: MediaPlan
+    install: InstallPlan
+    machine: MachineShape
+    access: Access
+    steps: tuple[Step, ...]
+    seal: SealPlan
+    verify: bool
+    output: OutputPlan
+    deadlines: tuple[Deadline, ...]
+    notes: tuple[str, ...] = ()
+
+    def deadline_s(self, stage: Stage) -> float:
+        """Give the deadline of `stage` in seconds."""
+        return next(deadline.seconds for deadline in self.deadlines if deadline.stage is stage)

@@ -1,0 +1,220 @@
+"""The one place that starts a child process: argv lists only, with the parent's death tied to the child's.
+
+A child goes down a ladder: asked, TERM, KILL, waited for, drained (style.md, "Async, as tried", 9).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import shutil
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from osimager.aio import finish
+from osimager.errors import OsimagerError, PrerequisiteError
+
+_PR_SET_PDEATHSIG = 1
+# Loaded before any fork: between fork and exec nothing may allocate or import.
+_LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+# What a tool needs of our environment; the rest (tokens, proxies with passwords) stays here.
+_PASSED_ON = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "TMPDIR",
+    "TERM",
+    "USER",
+    "LOGNAME",
+    "XDG_RUNTIME_DIR",
+    "DISPLAY",
+    "WAYLAND_DISPLAY",
+    "SSL_CERT_FILE",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """How a tool ended, and what it said."""
+
+    argv: tuple[str, ...]
+    status: int
+    stdout: bytes
+    stderr: str
+
+    @property
+    def text(self) -> str:
+        """Its standard output as text."""
+        return self.stdout.decode(errors="replace")
+
+
+class ToolFailed(OsimagerError):
+    """A tool exited with a status that its caller did not expect. Callers map it to their stage's error."""
+
+    def __init__(self, done: Completed) -> None:
+        tail = done.stderr.strip().splitlines()[-5:] or ["it said nothing on stderr"]
+        super().__init__(f"{Path(done.argv[0]).name} exited with status {done.status}: {' / '.join(tail)}")
+        self.done = done
+
+
+def find_tool(name: str, *, package: str = "") -> Path:
+    """Find a program on PATH. Raises PrerequisiteError that names the `package` to install."""
+    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin:/usr/local/sbin")
+    if found is None:
+        hint = f"install {package}" if package else "install it, or put it on PATH"
+        raise PrerequisiteError(f"the program {name!r} is not on this host", hint=hint)
+    return Path(found)
+
+
+def tool_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Give the environment of a child: the few variables that tools need, C.UTF-8 messages, and `extra`."""
+    kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    return {**kept, "LC_ALL": "C.UTF-8", **(extra or {})}
+
+
+@contextlib.asynccontextmanager
+async def open_child(
+    argv: Sequence[str | Path],
+    *,
+    stdin: int | None = asyncio.subprocess.DEVNULL,
+    stdout: int | None = asyncio.subprocess.DEVNULL,
+    stderr: int | None = asyncio.subprocess.PIPE,
+    pass_fds: Sequence[int] = (),
+    cwd: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    ask: Callable[[], Awaitable[object]] | None = None,
+    ask_s: float = 5.0,
+    term_s: float = 3.0,
+    umask: int = -1,
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Start `argv` in a session of its own and end it with the block, down the ladder: `ask`, TERM, KILL.
+
+    The child dies with this process (Linux: PR_SET_PDEATHSIG, prctl(2); it follows the *thread* that forked, which is
+    the event loop's). Raises PrerequisiteError where the program cannot be started.
+    """
+    words = [str(word) for word in argv]
+    try:
+        child = await asyncio.create_subprocess_exec(
+            *words,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            pass_fds=tuple(pass_fds),
+            cwd=cwd,
+            env=tool_environment(environment),
+            start_new_session=True,
+            preexec_fn=_die_with_parent(os.getpid()) if _LIBC is not None else None,
+            umask=umask,
+            limit=1 << 20,
+        )
+    except OSError as exc:
+        raise PrerequisiteError(
+            f"cannot start {words[0]}: {exc.strerror}", hint="install it, or put it on PATH"
+        ) from exc
+    try:
+        yield child
+    finally:
+        await finish(_end(child, ask, ask_s, term_s), ask_s + term_s + 5, force=lambda: _signal(child, signal.SIGKILL))
+
+
+async def run_tool(
+    argv: Sequence[str | Path],
+    *,
+    deadline_s: float,
+    input_data: bytes | None = None,
+    on_line: Callable[[str], None] | None = None,
+    check: bool = True,
+    pass_fds: Sequence[int] = (),
+    cwd: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Completed:
+    """Run a program to its end and give what it said. `on_line` gets stderr's lines as they come.
+
+    Raises ToolFailed for an exit status but 0 (unless `check` is false), TimeoutError when `deadline_s` passes.
+    """
+    pipe = asyncio.subprocess.PIPE
+    stdin = asyncio.subprocess.DEVNULL if input_data is None else pipe
+    async with (
+        asyncio.timeout(deadline_s),
+        open_child(
+            argv, stdin=stdin, stdout=pipe, pass_fds=pass_fds, cwd=cwd, environment=environment, ask_s=0
+        ) as child,
+        asyncio.TaskGroup() as group,
+    ):
+        assert child.stdout is not None
+        assert child.stderr is not None
+        if input_data is not None:
+            group.create_task(_feed(child, input_data))
+        out = group.create_task(child.stdout.read())
+        err = group.create_task(_read_lines(child.stderr, on_line))
+        status = await child.wait()
+    done = Completed(tuple(str(word) for word in argv), status, out.result(), err.result())
+    if check and status != 0:
+        raise ToolFailed(done)
+    return done
+
+
+async def _feed(child: asyncio.subprocess.Process, data: bytes) -> None:
+    assert child.stdin is not None
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        child.stdin.write(data)
+        await child.stdin.drain()
+    child.stdin.close()
+
+
+async def _read_lines(stream: asyncio.StreamReader, on_line: Callable[[str], None] | None) -> str:
+    """Read `stream` to its end; tools that draw progress with carriage returns give a line for each."""
+    parts = []
+    async for raw in stream:
+        text = raw.decode(errors="replace")
+        parts.append(text)
+        if on_line is not None:
+            for line in text.replace("\r", "\n").splitlines():
+                on_line(line)
+    return "".join(parts)
+
+
+def _die_with_parent(parent: int) -> Callable[[], None]:
+    """Give what runs between fork and exec: ask for KILL at the parent's death; leave if it is dead already."""
+    libc = _LIBC
+    assert libc is not None
+    prctl, kill_signal = libc.prctl, int(signal.SIGKILL)
+
+    def prepare() -> None:
+        prctl(_PR_SET_PDEATHSIG, kill_signal, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(127)
+
+    return prepare
+
+
+async def _end(
+    child: asyncio.subprocess.Process, ask: Callable[[], Awaitable[object]] | None, ask_s: float, term_s: float
+) -> None:
+    if child.returncode is None and ask is not None:
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(ask_s):
+                await ask()
+                await child.wait()
+    if child.returncode is None:
+        _signal(child, signal.SIGTERM)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(term_s):
+                await child.wait()
+    if child.returncode is None:
+        _signal(child, signal.SIGKILL)
+    # Whatever the child started in its session goes with it, and only then are the pipes at their ends.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, signal.SIGKILL)
+    await child.wait()
+
+
+def _signal(child: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        child.send_signal(number)

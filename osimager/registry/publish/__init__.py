@@ -1,0 +1,1 @@
+"""Publishers: somewhere that a finished image is given to, one module each."""
