@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from osimager.arch import Firmware
 from osimager.errors import Place
 
 # A configuration value as plain Python: what YAML, JSON and TOML have in common.
@@ -22,13 +23,6 @@ class Rung(StrEnum):
     DIRECT = "direct"
     MENU = "menu"
     TYPED = "typed"
-
-
-class Firmware(StrEnum):
-    """What the machine boots with."""
-
-    BIOS = "bios"
-    UEFI = "uefi"
 
 
 class StepKind(StrEnum):
@@ -55,6 +49,11 @@ class Target:
     def name(self) -> str:
         """The short name, `DIST-VERSION`."""
         return f"{self.dist}-{self.version}"
+
+    @property
+    def short(self) -> str:
+        """`DIST-VERSION-ARCH`: what images are called by."""
+        return f"{self.dist}-{self.version}-{self.arch}"
 
     def __str__(self) -> str:
         return f"{self.platform}/{self.location}/{self.dist}-{self.version}-{self.arch}"

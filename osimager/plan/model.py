@@ -11,27 +11,10 @@ from enum import StrEnum
 from pathlib import Path
 
 from osimager.arch import Arch, Firmware
+from osimager.config.sections import Rung as Rung
+from osimager.config.sections import Target as Target
 from osimager.errors import Place
 from osimager.events import Stage
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What is built: `PLATFORM/LOCATION/DIST-VERSION-ARCH`."""
-
-    platform: str
-    location: str
-    dist: str
-    version: str
-    arch: Arch
-
-    def __str__(self) -> str:
-        return f"{self.platform}/{self.location}/{self.short}"
-
-    @property
-    def short(self) -> str:
-        """`DIST-VERSION-ARCH`: what images are called by."""
-        return f"{self.dist}-{self.version}-{self.arch}"
 
 
 class DiskInterface(StrEnum):
@@ -107,14 +90,6 @@ class MachineShape:
     nics: tuple[NicShape, ...]
     cdrom_interface: DiskInterface = DiskInterface.SATA
     overrides: tuple[DeviceOverride, ...] = ()
-
-
-class Rung(StrEnum):
-    """The ladder of ways to boot an installer (design.md)."""
-
-    DIRECT = "direct"
-    MENU = "menu"
-    TYPED = "typed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
