@@ -11,8 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from osimager.arch import Arch, Firmware
-from osimager.config.sections import Rung as Rung
-from osimager.config.sections import Target as Target
+from osimager.config.sections import Rung, Target
 from osimager.errors import Place
 from osimager.events import Stage
 

@@ -1,0 +1,56 @@
+"""What only the ISO tells, put into the plan after FETCH: the menu's kernel, its initrds and the whole command line."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Sequence
+
+from osimager.arch import Firmware
+from osimager.config.sections import Rung
+from osimager.errors import MediaError
+from osimager.plan.facts import MediaFacts, MenuEntry
+from osimager.plan.model import BootPlan, BuildPlan
+
+
+def complete_boot(plan: BuildPlan, media: MediaFacts) -> BuildPlan:
+    """Give the plan with its direct boot completed from the ISO's own menu; other rungs need nothing of it.
+
+    Raises MediaError that lists the menu's entries where none fits.
+    """
+    boot = plan.install.boot
+    if boot.rung is not Rung.DIRECT:
+        return plan
+    entry = choose_entry(media.entries, boot, plan.machine.firmware)
+    line = make_command_line(entry.arguments, boot.arguments, boot.drop)
+    boot = dataclasses.replace(boot, kernel=entry.kernel, initrds=entry.initrds, command_line=line)
+    return dataclasses.replace(plan, install=dataclasses.replace(plan.install, boot=boot))
+
+
+def choose_entry(entries: Sequence[MenuEntry], boot: BootPlan, firmware: Firmware) -> MenuEntry:
+    """Take the entry that `boot.menu` names, else the default one; this firmware's menu goes before the other's."""
+    bootable = [entry for entry in entries if entry.kernel]
+    if not bootable:
+        raise MediaError(
+            "the ISO has no boot menu with a Linux kernel in it",
+            hint="boot it by typing: --boot typed, with a boot_command in the spec or --boot-command",
+        )
+    ranked = sorted(bootable, key=lambda entry: (entry.firmware is not firmware, not entry.is_default))
+    if not boot.menu:
+        return ranked[0]
+    wanted = re.compile(boot.menu, re.IGNORECASE)
+    for entry in ranked:
+        if wanted.search(entry.label) or wanted.search(entry.title):
+            return entry
+    known = ", ".join(sorted({entry.title or entry.label for entry in bootable}))
+    raise MediaError(f"no entry of the ISO's boot menu matches {boot.menu!r}", hint=f"it has: {known}")
+
+
+def make_command_line(own: str, added: Sequence[str], drop: Sequence[str]) -> str:
+    """Give the menu's arguments without those that match `drop`, ours put before `---` (what follows it, d-i copies to
+    the installed system) or at the end.
+    """
+    unwanted = [re.compile(pattern) for pattern in drop]
+    words = [word for word in own.split() if not any(pattern.fullmatch(word) for pattern in unwanted)]
+    cut = next((index for index, word in enumerate(words) if word in ("---", "--")), len(words))
+    return " ".join([*words[:cut], *added, *words[cut:]])

@@ -1,0 +1,228 @@
+"""(configuration, facts, options) → the plan. Pure: what needs the disk or the network came in as a value."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+
+from osimager.arch import Arch, Firmware, parse_arch
+from osimager.config.catalog import Configuration
+from osimager.config.sections import InstallerSection, MachineSection, Rung
+from osimager.errors import ConfigError, ConfigErrors
+from osimager.holes import ANSWER_URL, find_holes
+from osimager.plan.deadlines import make_deadlines
+from osimager.plan.facts import HostFacts
+from osimager.plan.model import (
+    Access,
+    Answer,
+    BootPlan,
+    BuildPlan,
+    DefValue,
+    DiskInterface,
+    DiskShape,
+    InstallPlan,
+    MachineShape,
+    MediaPlan,
+    NicShape,
+    OutputPlan,
+    SealMode,
+    SealPlan,
+    SeedPlan,
+    Step,
+    UserNetwork,
+)
+from osimager.plan.options import BuildOptions
+
+_DEFAULT_MACHINE = {Arch.X86_64: "q35", Arch.I386: "pc", Arch.AARCH64: "virt"}
+_DEFAULT_CPU = {Arch.X86_64: "max", Arch.I386: "max", Arch.AARCH64: "max"}
+_NIC_MODELS = {"virtio": "virtio-net-pci"}
+
+
+def resolve_plan(
+    configuration: Configuration,
+    *,
+    host: HostFacts,
+    media: MediaPlan,
+    steps: Sequence[Step],
+    output: OutputPlan,
+    options: BuildOptions,
+) -> BuildPlan:
+    """Make the whole plan, but for what only the ISO tells (`plan.boot.complete_boot`).
+
+    Raises ConfigErrors, all of them at once, and what rendering an answer file raises.
+    """
+    sections = configuration.sections
+    if sections.needs:
+        raise ConfigError(
+            f"{configuration.target.short} needs {sections.needs}, which osimager does not have yet",
+            hint="osimager spec list shows what every target needs",
+        )
+    seal_mode = options.seal or (SealMode.MACHINE if options.name or _is_static(options.ip) else SealMode.TEMPLATE)
+    answers = tuple(
+        Answer(
+            file.dest,
+            "".join(configuration.render(part.text, part.place) for part in file.fragments),
+            _format(sections.installer),
+        )
+        for file in sections.files
+    )
+    shape = make_shape(configuration, host, options)
+    boot = choose_boot(sections.installer, options)
+    install = make_install(sections.installer, shape, boot, answers, offline=options.offline)
+    _check(configuration, install, steps)
+    deadlines = make_deadlines(host.accelerator.accelerator, options.deadlines)
+    return BuildPlan(
+        target=configuration.target,
+        profile=configuration.profile,
+        hostname=_text(configuration, "name"),
+        fqdn=_text(configuration, "fqdn"),
+        address=_text(configuration, "ip") or "dhcp",
+        defs=_defs(configuration),
+        media=media,
+        install=install,
+        machine=shape,
+        access=Access(user=sections.access.user, port=sections.access.port),
+        steps=tuple(steps),
+        seal=SealPlan(seal_mode, sections.access.user),
+        verify=options.verify and sections.verify.enabled,
+        output=output,
+        deadlines=deadlines,
+        notes=sections.notes,
+    )
+
+
+def choose_boot(installer: InstallerSection, options: BuildOptions) -> BootPlan:
+    """Take the ladder's first rung that the spec allows, or the one that was asked for."""
+    rung, reason = (
+        (installer.boot[0], "the first rung that the spec allows") if installer.boot else (Rung.MENU, "no rung given")
+    )
+    if options.boot is not None:
+        rung, reason = options.boot, "asked for by --boot"
+    command = options.boot_command if options.boot_command is not None else "".join(installer.boot_command)
+    if rung is Rung.TYPED and not command:
+        raise ConfigError("there is no boot_command to type", hint="give one with --boot-command, or use --boot direct")
+    return BootPlan(
+        rung=rung,
+        reason=reason,
+        menu=installer.menu or "",
+        arguments=installer.kernel_arguments,
+        drop=installer.drop_arguments,
+        boot_command=command if rung is Rung.TYPED else "",
+        boot_wait_s=installer.boot_wait_s or 0.0,
+    )
+
+
+def make_install(
+    installer: InstallerSection, shape: MachineShape, boot: BootPlan, answers: tuple[Answer, ...], *, offline: bool
+) -> InstallPlan:
+    """Decide how the answers reach the installer: over HTTP where an address of ours is asked for, else by seed.
+
+    Offline guests reach no server (QEMU's `restrict=on`), so theirs come by seed.
+    """
+    wants_url = any(ANSWER_URL in find_holes(text) for text in (*boot.arguments, boot.boot_command))
+    serve = wants_url and not offline
+    seed = None
+    if installer.seed is not None and not serve:
+        seed = SeedPlan(installer.seed.label, installer.seed.files or tuple(answer.name for answer in answers))
+    return InstallPlan(machine=shape, boot=boot, answers=answers, seed=seed, serve=serve, restarts=installer.restarts)
+
+
+def make_shape(configuration: Configuration, host: HostFacts, options: BuildOptions) -> MachineShape:
+    """Give the machine's shape: the options over the spec over what suits the architecture."""
+    section = configuration.sections.machine
+    arch = parse_arch(configuration.target.arch)
+    firmware = options.firmware or (Firmware.UEFI if arch is Arch.AARCH64 else section.firmware)
+    if firmware is Firmware.BIOS and arch is Arch.AARCH64:
+        raise ConfigError("aarch64 machines have no BIOS", hint="leave --firmware out, or say --firmware uefi")
+    return MachineShape(
+        arch=arch,
+        firmware=firmware,
+        machine=section.machine or _DEFAULT_MACHINE[arch],
+        cpu=section.cpu or _DEFAULT_CPU[arch],
+        cpus=options.cpus or min(section.cpus, host.cores),
+        memory_mib=_memory_mib(section, options),
+        disks=(
+            DiskShape("disk0", options.disk_bytes or section.disk_size_bytes, DiskInterface(section.disk_interface)),
+        ),
+        nics=(NicShape("nic0", _network(configuration, options), _NIC_MODELS.get(section.nic, section.nic)),),
+    )
+
+
+def _memory_mib(section: MachineSection, options: BuildOptions) -> int:
+    asked = options.memory_mib or section.memory_mib
+    if asked < section.minimum_memory_mib:
+        raise ConfigError(
+            f"{asked} MiB of memory are too little: this installer needs {section.minimum_memory_mib} MiB",
+            hint=f"say --memory {section.minimum_memory_mib}M or more",
+        )
+    return asked
+
+
+def _network(configuration: Configuration, options: BuildOptions) -> UserNetwork:
+    """Give QEMU's user network; for a static address it takes the place of the location's network."""
+    address = _text(configuration, "ip")
+    if not _is_static(address):
+        return UserNetwork(restricted=options.offline)
+    cidr, gateway = _text(configuration, "cidr") or _text(configuration, "subnet"), _text(configuration, "gateway")
+    if not cidr or not gateway:
+        raise ConfigError(
+            f"the location {configuration.target.location!r} has no network for {address}",
+            hint="give the location cidr and gateway, for instance cidr: 192.168.77.0/24 and gateway: 192.168.77.1",
+        )
+    network = ipaddress.ip_network(cidr, strict=False)
+    if ipaddress.ip_address(address) not in network:
+        raise ConfigError(
+            f"{address} does not lie in {network}, the network of location {configuration.target.location!r}"
+        )
+    return UserNetwork(cidr=str(network), host=gateway, guest=address, restricted=options.offline)
+
+
+def _is_static(address: str | None) -> bool:
+    return bool(address) and address != "dhcp"
+
+
+def _format(installer: InstallerSection) -> str:
+    return installer.format
+
+
+def _text(configuration: Configuration, name: str) -> str:
+    value = configuration.defs.get(name)
+    return "" if value is None else str(value)
+
+
+def _defs(configuration: Configuration) -> tuple[DefValue, ...]:
+    """Give every def as text, with the place of the value that won."""
+    found = []
+    for name, value in sorted(configuration.defs.items()):
+        origins = configuration.explain(name)
+        found.append(DefValue(name, "" if value is None else str(value), origins[0].place if origins else None))
+    return tuple(found)
+
+
+def _check(configuration: Configuration, install: InstallPlan, steps: Sequence[Step]) -> None:
+    """Refuse at once what could only fail much later."""
+    errors = []
+    served = {answer.name for answer in install.answers}
+    if install.seed is not None:
+        errors += [
+            ConfigError(f"the seed names the file {name!r}, which no `files` entry makes", hint="add it under files:")
+            for name in install.seed.files
+            if name not in served
+        ]
+    if not _has_login(configuration, steps):
+        errors.append(
+            ConfigError(
+                f"nobody could log in to the finished image of {configuration.target.short}",
+                hint="keep cloud-init (the base.sh step), or give the profile a username with authorized_keys",
+            )
+        )
+    if errors:
+        raise ConfigErrors(errors)
+
+
+def _has_login(configuration: Configuration, steps: Sequence[Step]) -> bool:
+    """Tell whether somebody gets in: through cloud-init, or by a login that the configuration keeps."""
+    has_cloud_init = configuration.defs.get("cloud_init", True) is not False and any(
+        step.name == "base.sh" for step in steps
+    )
+    return has_cloud_init or configuration.sections.seal.login is not None
