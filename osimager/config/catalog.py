@@ -1,23 +1,37 @@
 """Every target there is, and how one is resolved: the door to this package.
 
 catalog = Catalog.open(Roots(specs=…, files=…, isos=…))
-configuration = catalog.resolve(Request("debian-12"), lookups)
+configuration = catalog.resolve(Request(target="debian-12"), lookups)
 """
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
+from osimager.arch import ALIASES
+from osimager.config.configuration import Configuration, Request
+from osimager.config.documents import SUFFIXES, Items, Table, load_document
 from osimager.config.lookups import Lookups
-from osimager.config.sections import IsoEntry, Origin, Sections, Target, Value
-from osimager.errors import Place
+from osimager.config.sections import IsoEntry, Value
+from osimager.config.versions import expand_range, latest_version, version_key
+from osimager.errors import ConfigError, Place, UsageError
+
+__all__ = ["Catalog", "Configuration", "Request", "Roots", "TargetEntry"]
+
+ARCHES = ("x86_64", "aarch64")
+_OTHER_KINDS = frozenset(("platforms", "locations", "profiles"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Roots:
-    """The folders that are searched for each kind, an earlier one wins (`paths.search_path` gives them)."""
+    """The folders that are searched for each kind, an earlier one wins (`paths.search_path` gives them).
+
+    Platforms, locations and profiles lie in folders of these names under `specs`.
+    """
 
     specs: tuple[Path, ...]
     files: tuple[Path, ...] = ()
@@ -37,62 +51,233 @@ class TargetEntry:
         return f"{self.dist}-{self.version}-{self.arch}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What a person asked for. `defines` is `-D` as it was typed, each once; `given` are values that the caller adds
-    to the defs over everything else (holes such as `answer_url`).
-    """
-
-    target: str
-    host_arch: str = "x86_64"
-    arch: str | None = None
-    profile: str = "default"
-    name: str | None = None
-    ip: str | None = None
-    fqdn: str | None = None
-    defines: tuple[str, ...] = ()
-    firmware: str | None = None
-    iso: str | None = None
-    given: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Configuration:
-    """A target resolved: typed defs and sections, each value explained."""
-
-    target: Target
-    profile: str
-    defs: Mapping[str, Value]
-    sections: Sections
-    iso: str | None
-    """The `isos.d` name, path or URL to install from; None where the spec and the request name none."""
-    warnings: tuple[str, ...] = ()
-
-    def render(self, text: str, place: Place | None = None) -> str:
-        """Give `text` with every marker resolved. Raises ConfigError with the line in `place` that went wrong."""
-        raise NotImplementedError
-
-    def explain(self, key: str) -> tuple[Origin, ...]:
-        """Give the origin of `key` (`memory`, `defs.memory`, `machine.memory`), the winner first, then what it overrode."""
-        raise NotImplementedError
-
-
 class Catalog:
     """All configuration under some roots; reads a file when it is needed, and once."""
+
+    def __init__(self, roots: Roots) -> None:
+        self.roots = roots
+        self.problems: list[ConfigError] = []
+        self._documents: dict[Path, Table] = {}
+        self._targets: tuple[TargetEntry, ...] | None = None
 
     @classmethod
     def open(cls, roots: Roots) -> Catalog:
         """Give the catalogue of `roots`; no file is read yet."""
-        raise NotImplementedError
+        return cls(roots)
+
+    def document(self, path: Path) -> Table:
+        """Give the document at `path`, read once."""
+        if path not in self._documents:
+            self._documents[path] = load_document(path)
+        return self._documents[path]
 
     def targets(self) -> Sequence[TargetEntry]:
-        """Give every target, by dist, version (numbers as numbers) and arch."""
-        raise NotImplementedError
+        """Give every target, by dist, version (numbers as numbers) and arch.
+
+        A file that cannot be read gives none; what is wrong with it is found in `problems`.
+        """
+        if self._targets is None:
+            found: dict[tuple[str, str, str], TargetEntry] = {}
+            for path in self.spec_files():
+                try:
+                    provided = provided_targets(self.document(path), path)
+                except ConfigError as exc:
+                    self.problems.append(exc)
+                    continue
+                for entry in provided:
+                    found.setdefault((entry.dist, entry.version, entry.arch), entry)
+            self._targets = tuple(sorted(found.values(), key=lambda e: (e.dist, version_key(e.version), e.arch)))
+        return self._targets
+
+    def spec_files(self) -> list[Path]:
+        """Give the spec files, those of earlier roots first; a file hides later ones of the same name."""
+        found: dict[str, Path] = {}
+        for root in self.roots.specs:
+            for path in sorted(root.rglob("*")):
+                relative = path.relative_to(root)
+                if path.suffix in SUFFIXES and relative.parts[0] not in _OTHER_KINDS:
+                    found.setdefault(str(relative.with_suffix("")), path)
+        return list(found.values())
+
+    def find_file(self, kind: str, name: str) -> Path | None:
+        """Find `name` of a kind (`platforms`, `locations`, `profiles`, or `` for specs) in the search order."""
+        if not re.fullmatch(r"[\w.+-]+(/[\w.+-]+)*", name) or ".." in name:
+            return None
+        for root in self.roots.specs:
+            base = root / kind
+            stems = (name,) if kind else (name, f"{name}/spec", f"{name}/{name.rpartition('/')[2]}")
+            for stem in stems:
+                for path in (base / f"{stem}{suffix}" for suffix in ("", *SUFFIXES)):
+                    if path.suffix in SUFFIXES and path.is_file():
+                        return path
+        return None
+
+    def names_of(self, kind: str) -> tuple[str, ...]:
+        """Give the names of all platforms, locations or profiles."""
+        builtin = {"locations": {"local"}, "profiles": {"default"}}.get(kind, set())
+        stems = {
+            path.stem
+            for root in self.roots.specs
+            for path in (root / kind).glob("*")
+            if path.suffix in SUFFIXES and path.is_file()
+        }
+        return tuple(sorted(stems | builtin))
+
+    def find_source(self, name: str) -> Path | None:
+        """Find a fragment under the `files` folders."""
+        if name.startswith("/") or ".." in Path(name).parts:
+            return None
+        return next((root / name for root in self.roots.files if (root / name).is_file()), None)
+
+    def find_target(self, request: Request) -> tuple[str, str, TargetEntry]:
+        """Give platform, location and entry of the target asked for. Raises UsageError that names the likeliest one."""
+        parts = request.target.split("/")
+        if not 1 <= len(parts) <= 3 or not all(parts):
+            hint = "write [PLATFORM/[LOCATION/]]DIST-VERSION[-ARCH], such as debian-12"
+            raise UsageError(f"{request.target!r} is not a target", hint=hint)
+        platform = parts[0] if len(parts) > 1 else "qemu"
+        location = parts[1] if len(parts) > 2 else "local"
+        return platform, location, self._find_entry(parts[-1], request)
+
+    def _find_entry(self, text: str, request: Request) -> TargetEntry:
+        name, arch = _split_arch(text)
+        if request.arch is not None:
+            asked = ALIASES.get(request.arch.lower(), request.arch.lower())
+            if arch is not None and arch != asked:
+                raise UsageError(f"{text!r} and --arch {request.arch} exclude each other", hint="leave one of them out")
+            arch = asked
+        entries = self._entries_named(name, arch)
+        if not entries:
+            raise self._unknown(text, arch)
+        by_arch = {entry.arch: entry for entry in entries}
+        if arch is not None:
+            if arch not in by_arch:
+                hint = f"it is made for {', '.join(by_arch)}"
+                raise UsageError(f"there is no {name} for {arch}", hint=hint)
+            return by_arch[arch]
+        if request.host_arch in by_arch:
+            return by_arch[request.host_arch]
+        if len(by_arch) > 1:
+            raise UsageError(f"{name} is made for {', '.join(by_arch)}", hint="choose one with --arch")
+        return entries[0]
+
+    def _entries_named(self, name: str, arch: str | None) -> list[TargetEntry]:
+        """Give the entries of all architectures of `DIST-VERSION`, `DIST-latest` or `DIST-LINE-latest`."""
+        targets = self.targets()
+        dists = sorted({entry.dist for entry in targets}, key=len, reverse=True)
+        for dist in (dist for dist in dists if name.startswith(dist + "-")):
+            version = name[len(dist) + 1 :]
+            of_dist = [entry for entry in targets if entry.dist == dist]
+            if version == "latest" or version.endswith("-latest"):
+                line = version.removesuffix("latest").removesuffix("-")
+                fitting = (entry.version for entry in of_dist if arch in (None, entry.arch))
+                version = latest_version(fitting, line) or version
+            if found := [entry for entry in of_dist if entry.version == version]:
+                return found
+        return []
+
+    def _unknown(self, text: str, arch: str | None) -> UsageError:
+        names = dict.fromkeys(f"{entry.dist}-{entry.version}" for entry in self.targets())
+        close = difflib.get_close_matches(_split_arch(text)[0], names, 3, 0.7)
+        hint = f"did you mean {' or '.join(close)}?" if close else "`osimager spec list` shows every target"
+        where = [place for problem in self.problems for place in problem.where[:1]]
+        if where:
+            hint += f" ({len(where)} spec files could not be read)"
+        return UsageError(f"there is no target {text!r}", where=where, hint=hint)
 
     def resolve(self, request: Request, lookups: Lookups) -> Configuration:
         """Resolve one target. Raises UsageError for an unknown target, ConfigError(s) for bad configuration."""
-        raise NotImplementedError
+        from osimager.config.resolve import resolve
+
+        return resolve(self, request, lookups)
 
     def find_iso(self, name: str, arch: str) -> IsoEntry | None:
         """Give the ISO catalogue's entry `name` for `arch`, or None."""
-        raise NotImplementedError
+        from osimager.config.isos import make_iso
+
+        found = self.iso_tables().get(name)
+        return make_iso(name, arch, found) if found is not None else None
+
+    def iso_tables(self) -> Mapping[str, Table]:
+        """Give every entry of `isos.d`, as it stands in the files."""
+        files: dict[str, Path] = {}
+        for root in self.roots.isos:
+            for path in sorted(root.glob("*")):
+                if path.suffix in SUFFIXES and path.is_file():
+                    files.setdefault(path.stem, path)
+        entries: dict[str, Table] = {}
+        for path in files.values():
+            document = self.document(path)
+            for name, value in document.items():
+                if not isinstance(value, Table):
+                    raise ConfigError(f"{name} must be a mapping", where=document.place(name), hint="write KEY: VALUE")
+                entries.setdefault(name, value)
+        return entries
+
+
+def provided_targets(document: Table, path: Path) -> list[TargetEntry]:
+    """Give the targets that a spec's `provides` stands for; `arches` of a `version_specific` entry go first."""
+    provides = document.get("provides")
+    if provides is None:
+        return []
+    if not isinstance(provides, Table):
+        hint = "write dist, versions and arches under it"
+        raise ConfigError("provides must be a mapping", where=document.place("provides"), hint=hint)
+    dist = provides.get("dist")
+    if not isinstance(dist, str) or not dist:
+        raise ConfigError("provides needs a dist", where=provides.place("dist"), hint="add dist: NAME")
+    arches = _arches(provides, "arches") or ARCHES
+    entries = []
+    for version in provided_versions(provides):
+        for arch in _arches_of_version(document, version) or arches:
+            entries.append(TargetEntry(dist, version, arch, path))
+    return entries
+
+
+def provided_versions(provides: Table) -> list[str]:
+    """Give the versions of a `provides` section, its ranges expanded. Raises ConfigError with the line of a bad one."""
+    given = provides.get("versions")
+    texts: list[tuple[Value, Place]] = []
+    if isinstance(given, Items):
+        texts = [(text, given.place(index)) for index, text in enumerate(given)]
+    elif given is not None:
+        texts = [(given, provides.place("versions"))]
+    if not texts:
+        raise ConfigError("provides needs versions", where=provides.place("versions"), hint='add versions: ["1.0"]')
+    versions: dict[str, None] = {}
+    for text, where in texts:
+        if not isinstance(text, str):
+            raise ConfigError(f"the version {text!r} is not text", where=where, hint=f'quote it: "{text}"')
+        try:
+            versions |= dict.fromkeys(expand_range(text))
+        except ValueError as exc:
+            raise ConfigError(f"bad version range: {exc}", where=where, hint="such as 9.[0-10] or 6.[9,10]") from None
+    return list(versions)
+
+
+def _arches(table: Table, key: str) -> tuple[str, ...]:
+    given = table.get(key)
+    if given is None:
+        return ()
+    names = [given] if isinstance(given, str) else given
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"{key} must be a list of names", where=table.place(key), hint=f"{key}: [x86_64, aarch64]")
+    return tuple(dict.fromkeys(ALIASES.get(str(name), str(name)) for name in names))
+
+
+def _arches_of_version(document: Table, version: str) -> tuple[str, ...]:
+    found: tuple[str, ...] = ()
+    entries = document.get("version_specific")
+    for entry in entries if isinstance(entries, list) else ():
+        if isinstance(entry, Table) and "arches" in entry:
+            pattern = entry.get("version")
+            if isinstance(pattern, str) and re.fullmatch(pattern, version, re.IGNORECASE):
+                found = _arches(entry, "arches")
+    return found
+
+
+def _split_arch(text: str) -> tuple[str, str | None]:
+    """Split `DIST-VERSION-ARCH`; the architecture by any of its names."""
+    name, _, last = text.rpartition("-")
+    known = {**{arch: arch for arch in (*ARCHES, "i386")}, **ALIASES}
+    return (name, str(known[last.lower()])) if name and last.lower() in known else (text, None)

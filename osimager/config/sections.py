@@ -165,7 +165,7 @@ class SealSection:
     """What leaves the image at the end, and what stays. `login` names the account that people keep, if there is one."""
 
     login: str | None = None
-    kind: str | None = None
+    mode: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,311 @@
+"""From a request to a Configuration: lay the files over one another, follow the markers, check the sections."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from osimager.config import models
+from osimager.config.configuration import Configuration, Defs, Request, add_computed, make_renderer
+from osimager.config.documents import Items, Table, parse_scalar, read_text
+from osimager.config.lookups import Lookups
+from osimager.config.markers import Renderer, as_text
+from osimager.config.merge import Merged, Merger, deep_merge
+from osimager.config.sections import FileSection, Fragment, MachineSection, Origin, Sections, StepSection, Target, Value
+from osimager.errors import ConfigError, ConfigErrors, Place, UsageError
+
+if TYPE_CHECKING:
+    from osimager.config.catalog import Catalog
+
+T = TypeVar("T")
+_BUILT_IN = Place("(built in)")
+# Keys of a profile that become defs of the same name.
+_PROFILE_DEFS = (
+    "username",
+    "packages",
+    "locale",
+    "keyboard",
+    "timezone",
+    "mirror",
+    "authorized_keys",
+    "proxy",
+    "scripts",
+)
+_PROFILE_MACHINE = {"disk_size": "disk_size", "memory": "memory", "cpus": "cpus"}
+
+
+def parse_defines(defines: tuple[str, ...]) -> dict[str, str]:
+    """Split `-D` arguments: at a comma only where every part is KEY=VALUE. Raises UsageError."""
+    found: dict[str, str] = {}
+    for text in defines:
+        parts = text.split(",")
+        if not all(re.match(r"\s*[A-Za-z_][\w.-]*\s*=", part) for part in parts):
+            parts = [text]
+        for part in parts:
+            key, equals, value = part.partition("=")
+            if not equals or not re.fullmatch(r"[A-Za-z_][\w.-]*", key.strip()):
+                raise UsageError(f"-D {text!r} is not KEY=VALUE", hint="such as -D memory=4096")
+            found[key.strip()] = value.strip()
+    return found
+
+
+def resolve(catalog: Catalog, request: Request, lookups: Lookups) -> Configuration:
+    """Resolve one target. Raises UsageError for an unknown one, ConfigErrors with all that is wrong in its files."""
+    platform, location, entry = catalog.find_target(request)
+    target = Target(platform, location, entry.dist, entry.version, entry.arch)
+    typed = parse_defines(request.defines)
+    merged = Merged()
+    defines: dict[str, Value] = dict(typed)
+    merger = Merger(merged, defines, lambda name, where: _included(catalog, name, where))
+    _lay_all(catalog, request, target, merger)
+    for key, text in typed.items():
+        was_text = isinstance(merged.tables["defs"].get(key), str)
+        defines[key] = text if was_text else parse_scalar(text)
+    if request.firmware is not None:
+        defines.setdefault("firmware", request.firmware)
+    fixed = _fixed_defs(target, request)
+    defs = Defs(merged, defines, fixed, request.given)
+    renderer = make_renderer(defs, lookups)
+    defs.may_be_undefined = merged.fields.get("undefined") == "empty"
+    add_computed(defs, request, str(fixed["name"]))
+    return _configure(catalog, request, target=target, defs=defs, renderer=renderer, spec=entry.spec)
+
+
+def _fixed_defs(target: Target, request: Request) -> dict[str, Value]:
+    major, _, rest = target.version.partition(".")
+    fixed: dict[str, Value] = {
+        "platform": target.platform,
+        "platform_name": target.platform,
+        "location": target.location,
+        "location_name": target.location,
+        "dist": target.dist,
+        "version": target.version,
+        "major": major,
+        "minor": rest.partition(".")[0],
+        "arch": target.arch,
+        "spec_name": f"{target.dist}-{target.version}-{target.arch}",
+        "profile": request.profile,
+        "name": request.name or re.sub(r"[^A-Za-z0-9-]", "-", target.name),
+    }
+    if request.ip is not None:
+        fixed["ip"] = request.ip
+    return fixed
+
+
+def _lay_all(catalog: Catalog, request: Request, target: Target, merger: Merger) -> None:
+    """Lay, from the bottom: built-in values, the default profile, platform, location, spec, the profile asked for."""
+    merged = merger.merged
+    for key in ("platform", "location", "dist", "version", "arch"):
+        merged.tables["defs"][key] = getattr(target, key)
+    merger.defines = dict(merger.defines)
+    if request.firmware is not None:
+        merger.defines = {**merger.defines, "firmware": request.firmware}
+    _put(merged, "firmware", "uefi" if target.arch == "aarch64" else "bios")
+    default = catalog.find_file("profiles", "default")
+    merger.load(_profile_sections(catalog.document(default)) if default else Table(Path("default"), 1))
+    merger.load(_required(catalog, "platforms", target.platform))
+    location = catalog.find_file("locations", target.location)
+    if location is not None:
+        merger.load(catalog.document(location))
+    elif target.location != "local":
+        raise _unknown_name(catalog, "locations", target.location)
+    _, _, entry = catalog.find_target(request)
+    merger.load(catalog.document(entry.spec))
+    if request.profile != "default":
+        merger.load(_profile_sections(_required(catalog, "profiles", request.profile)))
+    _check_support(target, merged)
+
+
+def _put(merged: Merged, key: str, value: Value) -> None:
+    merged.put("defs", key, value, Origin(_BUILT_IN, "built in", value))
+
+
+def _required(catalog: Catalog, kind: str, name: str) -> Table:
+    path = catalog.find_file(kind, name)
+    if path is None:
+        raise _unknown_name(catalog, kind, name)
+    return catalog.document(path)
+
+
+def _unknown_name(catalog: Catalog, kind: str, name: str) -> UsageError:
+    return UsageError(f"there is no {kind[:-1]} {name!r}", hint=f"there are: {', '.join(catalog.names_of(kind))}")
+
+
+def _included(catalog: Catalog, name: str, where: Place) -> Table:
+    path = catalog.find_file("", name)
+    if path is None:
+        roots = ", ".join(str(root) for root in catalog.roots.specs)
+        raise ConfigError(f"the included spec {name!r} does not exist", where=where, hint=f"looked in {roots}")
+    return catalog.document(path)
+
+
+def _profile_sections(profile: Table) -> Table:
+    """Give a profile as sections: its own keys become defs, its `build` the machine."""
+    result = Table(profile.path, profile.line)
+    defs, machine = Table(profile.path, profile.line), Table(profile.path, profile.line)
+    for key, value in profile.items():
+        line = profile.lines.get(key, profile.line)
+        if key in _PROFILE_DEFS:
+            defs[key], defs.lines[key] = value, line
+        elif key == "build" and isinstance(value, Table):
+            for inner, amount in value.items():
+                name = _PROFILE_MACHINE.get(inner, inner)
+                machine[name], machine.lines[name] = amount, value.lines.get(inner, line)
+        elif key not in ("architectures", "description"):
+            result[key], result.lines[key] = value, line
+    for section, own in (("defs", defs), ("machine", machine)):
+        if own:
+            result[section] = deep_merge(result.get(section, Table(profile.path, profile.line)), own)
+            result.lines.setdefault(section, own.line)
+    return result
+
+
+def _check_support(target: Target, merged: Merged) -> None:
+    """Refuse a target whose spec or location names other platforms or locations."""
+    for key, asked in (("platforms", target.platform), ("locations", target.location)):
+        named = merged.fields.get(key)
+        if isinstance(named, list) and asked not in named:
+            what = f"{target.name} does not support the {key[:-1]} {asked!r}"
+            hint = f"it supports {', '.join(map(as_text, named))}"
+            raise ConfigError(what, where=merged.place("", key), hint=hint)
+
+
+class _Collector:
+    """Run checks one after another and keep what is wrong, to say all of it at once."""
+
+    def __init__(self) -> None:
+        self.errors: list[ConfigError] = []
+
+    def take(self, make: Callable[[], T]) -> T | None:
+        try:
+            return make()
+        except ConfigErrors as exc:
+            self.errors += exc.errors
+        except ConfigError as exc:
+            self.errors.append(exc)
+        return None
+
+    def done(self) -> None:
+        unique = {(error.what, error.where): error for error in self.errors}
+        if unique:
+            raise ConfigErrors(list(unique.values())) if len(unique) > 1 else next(iter(unique.values()))
+
+
+def _configure(
+    catalog: Catalog, request: Request, *, target: Target, defs: Defs, renderer: Renderer, spec: Path
+) -> Configuration:
+    errors, merged = _Collector(), defs.merged
+    values = {name: errors.take(lambda name=name: defs.value(name, None)) for name in defs}  # type: ignore[misc]
+    sections = _Sections(catalog, merged, renderer, errors, defs).make()
+    iso: Value = request.iso
+    if iso is None and "iso" in merged.fields:
+        iso = errors.take(lambda: renderer.resolve_value(merged.fields["iso"], merged.place("", "iso")))
+    errors.done()
+    assert sections is not None
+    warnings = tuple(
+        f"{name!r} is not defined" + (f" ({where})" if where else "") for name, where in defs.undefined.items()
+    )
+    return Configuration(
+        target=target,
+        profile=request.profile,
+        spec=spec,
+        defs=values,
+        sections=sections,
+        iso=as_text(iso) or None,
+        renderer=renderer,
+        merged=merged,
+        names=defs,
+        warnings=warnings,
+    )
+
+
+class _Sections:
+    """Render and check the sections of one target."""
+
+    def __init__(self, catalog: Catalog, merged: Merged, renderer: Renderer, errors: _Collector, defs: Defs) -> None:
+        self.catalog, self.merged, self.renderer, self.errors, self.defs = catalog, merged, renderer, errors, defs
+
+    def make(self) -> Sections | None:
+        """Give all sections, or None where `errors` has what is wrong."""
+        take = self.errors.take
+        installer = take(lambda: self.table("installer", models.InstallerModel).frozen())
+        machine = take(self.machine)
+        access = take(lambda: self.table("access", models.AccessModel).frozen())
+        seal = take(lambda: self.table("seal", models.SealModel).frozen())
+        verify = take(lambda: self.table("verify", models.VerifyModel).frozen())
+        files = [take(lambda item=item: self.file(*item)) for item in self.merged.lists["files"]]  # type: ignore[misc]
+        steps = [take(lambda item=item: self.step(*item)) for item in self.merged.lists["steps"]]  # type: ignore[misc]
+        needs, status, notes = (take(lambda key=key: self.field(key)) for key in ("needs", "status", "notes"))  # type: ignore[misc]
+        if installer is None or machine is None or access is None or seal is None or verify is None:
+            return None
+        return Sections(
+            installer=installer,
+            machine=machine,
+            access=access,
+            seal=seal,
+            verify=verify,
+            files=tuple({file.dest: file for file in files if file is not None}.values()),
+            steps=tuple(step for step in steps if step is not None),
+            needs=as_text(needs) or None,
+            status=as_text(status) or None,
+            notes=tuple(map(as_text, notes)) if isinstance(notes, list) else (as_text(notes),) if notes else (),
+        )
+
+    def field(self, key: str) -> Value:
+        return self.renderer.resolve_value(self.merged.fields.get(key), self.merged.place("", key))
+
+    def values(self, section: str) -> dict[str, Value]:
+        """Render one table section; a value that comes to None counts as not given."""
+        given: dict[str, Value] = {}
+        for key, raw in self.merged.tables[section].items():
+            value = self.renderer.resolve_value(raw, self.merged.place(section, key))
+            if value is not None:
+                given[key] = value
+        return given
+
+    def table(self, section: str, model: type[models.M]) -> models.M:
+        return models.check(model, self.values(section), section, lambda key: self.merged.place(section, key))
+
+    def machine(self) -> MachineSection:
+        values = {**self.values("machine"), "firmware": self.defs.value("firmware", None)}
+        place_of = lambda key: self.merged.place("machine", key) or self.merged.place("defs", key)  # noqa: E731
+        return models.check(models.MachineModel, values, "machine", place_of).frozen()
+
+    def item(self, raw: Value, origin: Origin, section: str) -> dict[str, Value]:
+        if not isinstance(raw, Table):
+            raise ConfigError(f"an item of {section} must be a mapping", where=origin.place, hint="write - KEY: VALUE")
+        resolved = self.renderer.resolve_value(raw, origin.place)
+        assert isinstance(resolved, dict)
+        return resolved
+
+    def file(self, raw: Value, origin: Origin) -> FileSection:
+        assert isinstance(raw, Table) or raw is not None
+        values = self.item(raw, origin, "files")
+        table = raw if isinstance(raw, Table) else Table(Path(), 1)
+        model = models.check(models.FileModel, values, "files", lambda key: table.place(key or None))
+        sources = table.get("sources")
+        places = sources if isinstance(sources, Items) else None
+        fragments = [
+            self.fragment(name, places.place(index) if places is not None else table.place("sources"))
+            for index, name in enumerate(model.sources)
+            if name
+        ]
+        return FileSection(model.dest, tuple(fragments), origin.place)
+
+    def fragment(self, name: str, where: Place) -> Fragment:
+        """Load a fragment; one that is named after the profile falls back to `default`."""
+        profile = as_text(self.defs.value("profile", None))
+        candidates = dict.fromkeys((name, re.sub(rf"\b{re.escape(profile)}\b", "default", name)))
+        for candidate in candidates:
+            path = self.catalog.find_source(candidate)
+            if path is not None:
+                return Fragment(Place(path, 1), read_text(path))
+        roots = ", ".join(str(root) for root in self.catalog.roots.files) or "no folder"
+        raise ConfigError(f"the file {name!r} does not exist", where=where, hint=f"looked in {roots}")
+
+    def step(self, raw: Value, origin: Origin) -> StepSection:
+        values = self.item(raw, origin, "steps")
+        place_of = raw.place if isinstance(raw, Table) else (lambda _key: origin.place)
+        return models.check(models.StepModel, values, "steps", lambda key: place_of(key or None)).frozen(origin.place)
