@@ -6,7 +6,7 @@ State is written before the side effect it announces, so that a killed build say
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import TypeVar
 
@@ -55,10 +55,10 @@ _AWAITED: dict[Stage, str] = {
 class Recorder:
     """Run stages one after the other; keep each one's state and time. One a build."""
 
-    def __init__(self, env: Env, *, save: Callable[[Recorder], None], deadline_s: Callable[[Stage], float]) -> None:
+    def __init__(self, env: Env, *, save: Callable[[Recorder], None], deadline_s: Mapping[Stage, float]) -> None:
         self._env = env
         self._save = save
-        self._deadline_s = deadline_s
+        self.deadline_s = dict(deadline_s)
         self.states: dict[Stage, State] = dict.fromkeys(Stage, State.PENDING)
         self.seconds: dict[Stage, float] = {}
         self.failed_in: Stage | None = None
@@ -67,10 +67,10 @@ class Recorder:
     async def run(self, stage: Stage, work: Awaitable[T]) -> T:
         """Await `work` as `stage`, within the stage's deadline."""
         self._change(stage, State.RUNNING)
-        self._env.emit(Awaiting(_AWAITED[stage], self._deadline_s(stage)))
+        self._env.emit(Awaiting(_AWAITED[stage], self.deadline_s[stage]))
         started = self._env.clock.monotonic()
         try:
-            async with asyncio.timeout(self._deadline_s(stage)) as limit:
+            async with asyncio.timeout(self.deadline_s[stage]) as limit:
                 result = await work
         except BaseException as error:
             self.seconds[stage] = self._env.clock.monotonic() - started
@@ -119,7 +119,7 @@ class Recorder:
             self._change(stage, State.CANCELLED, seconds=self.seconds[stage])
             return cause
         if isinstance(cause, TimeoutError) and not isinstance(cause, OsimagerError):
-            allowed = format_duration(self._deadline_s(stage))
+            allowed = format_duration(self.deadline_s[stage])
             reason = f"its {allowed} passed" if timed_out else "a deadline in it passed"
             cause = StageTimeout(
                 f"{stage} did not end: {reason} while waiting for {_AWAITED[stage]}",

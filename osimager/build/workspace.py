@@ -16,10 +16,12 @@ from datetime import datetime
 from pathlib import Path
 
 from osimager.events import Stamped
-from osimager.kept import make_folder, write_kept
+from osimager.kept import PARTIAL_PREFIX, make_folder, write_kept
 from osimager.paths import Places
 
 _LOCK = "held"
+KEPT = "kept"
+OUTSIDE = "outside"
 
 
 def make_build_id(target: str, now: datetime, entropy: bytes) -> str:
@@ -28,35 +30,52 @@ def make_build_id(target: str, now: datetime, entropy: bytes) -> str:
 
 
 @contextlib.contextmanager
-def open_workspace(places: Places, build_id: str, *, keep: bool = False) -> Iterator[Path]:
-    """Make the build's workspace (0700), hold it while the block runs, and remove it afterwards.
-
-    `keep` is looked at where an error ends the block: the workspace then stays until `osimager gc`.
-    """
+def open_workspace(places: Places, build_id: str) -> Iterator[Path]:
+    """Make the build's workspace (0700), hold it while the block runs, and remove it unless a file `KEPT` is in it."""
     folder = make_folder(places.cache / "work", private=True) / build_id
     make_folder(folder, private=True)
     handle = os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     fcntl.flock(handle, fcntl.LOCK_EX)
-    remove = True
     try:
         yield folder
-    except BaseException:
-        remove = not keep
-        raise
     finally:
-        if remove:
+        remove_outside(folder)
+        if not (folder / KEPT).exists():
             shutil.rmtree(folder, ignore_errors=True)
         os.close(handle)
 
 
-def sweep_workspaces(places: Places) -> list[str]:
-    """Remove the workspaces of builds that died, but for those that `--on-error keep` left; give their ids."""
+def note_outside(workspace: Path, path: Path) -> Path:
+    """Write down, before it is made, a file outside the workspace that goes with it; give the path back."""
+    with (workspace / OUTSIDE).open("a", encoding="utf-8") as notes:
+        notes.write(f"{path}\n")
+        notes.flush()
+        os.fsync(notes.fileno())
+    return path
+
+
+def remove_outside(workspace: Path) -> None:
+    """Remove what `note_outside` wrote down and nobody has renamed since."""
+    notes = workspace / OUTSIDE
+    if notes.is_file():
+        for line in notes.read_text(encoding="utf-8").splitlines():
+            if Path(line).name.startswith(PARTIAL_PREFIX):
+                with contextlib.suppress(OSError):
+                    Path(line).unlink(missing_ok=True)
+
+
+def sweep_workspaces(places: Places, *, kept: bool = False) -> list[str]:
+    """Remove the workspaces of builds that died, and give their ids; those that `--on-error keep` left only if `kept`.
+
+    What a build wrote outside its workspace (an unfinished image in `--output`) is named in `OUTSIDE` and goes too.
+    """
     swept = []
     for folder in sorted((places.cache / "work").glob("*/")):
-        if (folder / "kept").exists():
+        if (folder / KEPT).exists() and not kept:
             continue
         with _dead(folder) as dead:
             if dead:
+                remove_outside(folder)
                 shutil.rmtree(folder, ignore_errors=True)
                 swept.append(folder.name)
     return swept

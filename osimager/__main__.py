@@ -1,0 +1,5 @@
+"""`python -m osimager`."""
+
+from osimager.cli.main import main
+
+main()

@@ -1,0 +1,48 @@
+"""This build's own way in: an Ed25519 key and a password that no person ever sees, known to the masker from birth."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from osimager.crypt import ALPHABET, crypt
+from osimager.env import Env
+from osimager.holes import BUILD_PASSWORD, BUILD_PASSWORD_CRYPT, BUILD_PUBLIC_KEY, hole
+from osimager.provision.ssh import BuildKey, make_key
+
+HOLES = (BUILD_PUBLIC_KEY, BUILD_PASSWORD, BUILD_PASSWORD_CRYPT)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Credentials:
+    """The key and the password of the build account. Kept with the installed layer, 0600, and nowhere else."""
+
+    key: BuildKey
+    password: str
+    password_crypt: str
+
+    @property
+    def holes(self) -> Mapping[str, str]:
+        """What the answers' holes are filled with."""
+        return {
+            BUILD_PUBLIC_KEY: self.key.public_line,
+            BUILD_PASSWORD: self.password,
+            BUILD_PASSWORD_CRYPT: self.password_crypt,
+        }
+
+
+def make_credentials(env: Env) -> Credentials:
+    """Make a new key and password. 24 random bytes: no guessing at a login that lives for minutes."""
+    key = make_key(env)
+    password = base64.urlsafe_b64encode(env.entropy(24)).decode()
+    salt = "".join(ALPHABET[byte & 63] for byte in env.entropy(16))
+    hashed = crypt(password, salt)
+    for secret in (password, hashed):
+        env.masker.register(secret)
+    return Credentials(key, password, hashed)
+
+
+def credential_defs() -> dict[str, str]:
+    """Give the defs that stand for this build's values while it is planned."""
+    return {name: hole(name) for name in HOLES}

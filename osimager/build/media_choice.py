@@ -1,0 +1,124 @@
+"""Which ISO a build takes: a catalogue name, a path or a URL → one `MediaPlan`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+
+from osimager.config.catalog import Catalog, Configuration
+from osimager.config.sections import IsoEntry
+from osimager.errors import MediaError, UsageError
+from osimager.paths import Places, search_path
+from osimager.plan.model import MadeMedium, MediaPlan
+
+_SHA256 = re.compile(r"(?:sha256:)?([0-9a-fA-F]{64})")
+
+
+def default_iso_path(project: Path, places: Places) -> tuple[Path, ...]:
+    """Give the folders that are searched for local ISOs, in their order."""
+    return (project / "isos", places.isos, Path.home() / "Downloads", Path("/iso"))
+
+
+def choose_media(
+    configuration: Configuration,
+    catalog: Catalog,
+    *,
+    checksum: str | None,
+    iso_path: Sequence[Path],
+    project: Path,
+    places: Places,
+) -> MediaPlan:
+    """Decide where the installer ISO comes from. Raises UsageError or MediaError that says what there is."""
+    text = configuration.iso
+    if not text:
+        raise UsageError(
+            f"no ISO is known for {configuration.target.short}", hint="give one: --iso NAME, --iso PATH or --iso URL"
+        )
+    sha256 = parse_checksum(checksum)
+    if "://" in text:
+        return _from_url(text, sha256, checksum)
+    path = Path(text).expanduser()
+    if "/" in text or path.suffix.lower() == ".iso":
+        if not path.is_file():
+            raise MediaError(f"there is no ISO at {path}", hint="check the path; osimager iso list shows the catalogue")
+        return MediaPlan(name=path.name, filename=path.name, path=path.absolute(), sha256=sha256)
+    entry = catalog.find_iso(text, configuration.target.arch)
+    if entry is None:
+        raise UsageError(
+            f"the ISO catalogue has no {text!r} for {configuration.target.arch}",
+            hint="osimager iso list shows what it has; a path needs a slash or ends in .iso",
+        )
+    return from_entry(entry, sha256=sha256, iso_path=iso_path, project=project, places=places)
+
+
+def from_entry(
+    entry: IsoEntry, *, sha256: str | None, iso_path: Sequence[Path], project: Path, places: Places
+) -> MediaPlan:
+    """Give the plan for a catalogue entry: made, found under `iso_path`, or downloaded."""
+    if entry.make:
+        made = MadeMedium(recipe=entry.make, folder=_recipe(entry, project, places))
+        return MediaPlan(name=entry.name, made=made, volume_id=entry.volume_id, origin=entry.place)
+    wanted = sha256 or entry.sha256
+    names = [PurePosixPath(urlsplit(url).path).name for url in entry.urls]
+    local = _find_local(iso_path, [*names, *entry.patterns])
+    if local is None and not entry.urls:
+        page = entry.needs_login or "the vendor"
+        raise MediaError(
+            f"{entry.name} cannot be downloaded without a login, and no file {' or '.join(entry.patterns)} was found",
+            where=entry.place,
+            hint=f"get it from {page} and put it into {iso_path[0]}, or say --iso PATH",
+        )
+    return MediaPlan(
+        name=entry.name,
+        filename=names[0] if names else "",
+        path=local,
+        urls=() if local else entry.urls,
+        sha256=wanted,
+        checksum_url=entry.checksum_url,
+        size_bytes=entry.size_bytes,
+        volume_id=entry.volume_id,
+        vendor_page=entry.needs_login or "",
+        origin=entry.place,
+    )
+
+
+def parse_checksum(text: str | None) -> str | None:
+    """Read `--iso-checksum`. Raises UsageError for anything but `sha256:…` and `none`."""
+    if text is None or text == "none":
+        return None
+    match = _SHA256.fullmatch(text.strip())
+    if match is None:
+        raise UsageError(f"{text!r} is not a checksum", hint="write sha256: and 64 hexadecimal digits, or none")
+    return match[1].lower()
+
+
+def _from_url(url: str, sha256: str | None, said: str | None) -> MediaPlan:
+    if sha256 is None and said != "none":
+        raise UsageError(
+            "an ISO from a URL needs a checksum",
+            hint="add --iso-checksum sha256:…, or --iso-checksum none to go without",
+        )
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise UsageError(f"{url} is neither http nor https", hint="download it yourself and say --iso PATH")
+    name = PurePosixPath(urlsplit(url).path).name or "download.iso"
+    return MediaPlan(name=name, filename=name, urls=(url,), sha256=sha256)
+
+
+def _find_local(folders: Sequence[Path], patterns: Sequence[str]) -> Path | None:
+    for folder in folders:
+        for pattern in patterns:
+            found = sorted(folder.glob(pattern)) if pattern and "/" not in pattern else []
+            if found:
+                return found[-1].absolute()
+    return None
+
+
+def _recipe(entry: IsoEntry, project: Path, places: Places) -> Path:
+    for folder in search_path("isos.d", project=project, places=places):
+        if (folder / "made" / str(entry.make)).is_dir():
+            return folder / "made" / str(entry.make)
+    raise MediaError(
+        f"there is no recipe {entry.make!r} to make {entry.name}", where=entry.place, hint="see isos.d/made"
+    )

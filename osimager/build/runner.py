@@ -1,0 +1,43 @@
+"""One build: a flat list of awaited stages."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+
+from osimager.build.credentials import make_credentials
+from osimager.build.install import install, open_seed
+from osimager.build.machines import open_guest, start_installed, verify
+from osimager.build.prepare import Prepared
+from osimager.build.publish import make_entry, publish
+from osimager.build.stages import Recorder
+from osimager.env import Env
+from osimager.events import Stage
+from osimager.finalize.convert import convert
+from osimager.finalize.seal import seal
+from osimager.media.fetch import fetch
+from osimager.plan.boot import complete_boot
+from osimager.provision.steps import run_steps
+from osimager.registry.entry import Entry
+
+
+async def run_build(prepared: Prepared, env: Env, rec: Recorder) -> Entry:
+    """Run every stage after RESOLVE and give the image's entry in the registry."""
+    host = prepared.host
+    media = await rec.run(Stage.FETCH, fetch(prepared.plan.media, env, arch=prepared.plan.machine.arch))
+    plan = complete_boot(prepared.plan, media)
+    credentials = make_credentials(env)
+    async with AsyncExitStack() as up:
+        seed = await rec.enter(Stage.SEED, up, open_seed(plan, credentials, env))
+        installed = await rec.run(Stage.INSTALL, install(plan, media, seed, credentials, host, env))
+    async with AsyncExitStack() as up:
+        machine = await rec.enter(Stage.START, up, start_installed(plan, installed, host, env))
+        guest = await rec.enter(Stage.CONNECT, up, open_guest(plan, installed, machine, env))
+        await rec.run(Stage.PROVISION, run_steps(plan.steps, guest, env, deadline_s=plan.deadline_s(Stage.PROVISION)))
+        await rec.run(Stage.SEAL, seal(plan.seal, guest, env))
+        await rec.run(Stage.STOP, machine.shut_down(plan.deadline_s(Stage.STOP)))
+    image = await rec.run(Stage.CONVERT, convert(installed.disk, plan.output, env))
+    if plan.verify:
+        await rec.run(Stage.VERIFY, verify(plan, image, installed, host, env))
+    else:
+        rec.skip([Stage.VERIFY], "not asked for")
+    return await rec.run(Stage.PUBLISH, publish(make_entry(plan, media, image, rec, env), env))

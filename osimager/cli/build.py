@@ -1,0 +1,167 @@
+"""`osimager build`: the main job."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from osimager.cli.options import Size, StageDeadline, json_option, target_options
+from osimager.cli.report import Interrupted, Reported
+from osimager.errors import STATUS_SIGINT, STATUS_SIGTERM, UsageError
+from osimager.plan.model import Deadline
+
+if TYPE_CHECKING:
+    from osimager.build.request import BuildRequest
+
+
+@click.command()
+@click.argument("targets", nargs=-1, required=True, metavar="TARGET…")
+@target_options
+@click.option("--iso-checksum", metavar="sha256:…|none", help="What the ISO must have.")
+@click.option("--accel", type=click.Choice(["auto", "kvm", "hvf", "tcg"]), default="auto", help="What runs the guest.")
+@click.option(
+    "--boot",
+    type=click.Choice(["auto", "direct", "menu", "typed"]),
+    default="auto",
+    help="How the installer is booted.",
+)
+@click.option("--boot-command", metavar="TEXT", help="What is typed with --boot typed, in Packer's language.")
+@click.option(
+    "--step",
+    "steps",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A further script. Repeatable.",
+)
+@click.option("--memory", type=Size("m"), metavar="SIZE", help="Memory, such as 2G.")
+@click.option("--cpus", type=click.IntRange(1, 256), help="Processors.")
+@click.option("--disk", type=Size("g"), metavar="SIZE", help="The disk's size, such as 20G.")
+@click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Where the image goes.")
+@click.option("--replace", is_flag=True, help="Let the image replace one of the same name in --output.")
+@click.option(
+    "--seal", type=click.Choice(["template", "machine"]), help="template: for clones; machine: keeps its identity."
+)
+@click.option(
+    "--display", type=click.Choice(["none", "window", "vnc"]), default="none", help="Show the guest's screen."
+)
+@click.option(
+    "--timeout", "timeouts", multiple=True, type=StageDeadline(), metavar="[STAGE=]DURATION", help="A stage's deadline."
+)
+@click.option("--offline", "--local-only", is_flag=True, help="No download, no DNS, no network outside for the guest.")
+@click.option("--no-verify", is_flag=True, help="Do not boot the finished image.")
+@click.option("--dry-run", is_flag=True, help="Resolve and show the plan, build nothing.")
+@click.option("--force", is_flag=True, help="Use no cached layer.")
+@click.option(
+    "--on-error",
+    type=click.Choice(["cleanup", "keep", "shell"]),
+    default="cleanup",
+    help="What becomes of a failed build.",
+)
+@click.option("--label", default="", help="A note for the registry.")
+@json_option
+@click.option("-q", "--quiet", is_flag=True, help="Only the result and what went wrong.")
+@click.option("-v", "--verbose", count=True, help="Show the guest's console too.")
+def command(targets: tuple[str, ...], *, quiet: bool, verbose: int, as_json: bool, dry_run: bool, **said: Any) -> None:
+    """Build an image of each TARGET: [PLATFORM/[LOCATION/]]DIST-VERSION[-ARCH].
+
+    \b
+    osimager build debian-12
+    osimager build debian-12 --arch aarch64 --profile developer
+    osimager build qemu/lab/debian-12 --name myhost --ip 192.168.77.10
+    """
+    if len(targets) > 1 and (said["name"] or said["ip"]):
+        raise UsageError("--name and --ip are one machine's", hint="build one target at a time with them")
+    requests = [make_request(target, **said) for target in targets]
+    if dry_run:
+        from osimager.cli.plan import show_plan
+
+        for request in requests:
+            show_plan(request, as_json=as_json)
+        return
+    from osimager.cli.building import build_all
+
+    statuses = run(build_all(requests, as_json=as_json, verbosity=-1 if quiet else verbose))
+    if failed := next((status for status in statuses if status), 0):
+        raise Reported(failed)
+
+
+def make_request(target: str, **said: Any) -> BuildRequest:
+    """Turn the command line's words into the request that `build` takes."""
+    from osimager.arch import Firmware, host_arch
+    from osimager.build.request import BuildRequest, OnError
+    from osimager.config.catalog import Request
+    from osimager.config.sections import Rung
+    from osimager.plan.model import SealMode
+    from osimager.plan.options import BuildOptions
+
+    timeouts: tuple[tuple[Deadline, ...], ...] = said.get("timeouts", ())
+    boot, seal, firmware, memory = said.get("boot", "auto"), said.get("seal"), said["firmware"], said.get("memory")
+    return BuildRequest(
+        request=Request(
+            target=target,
+            host_arch=host_arch(),
+            arch=said["arch"],
+            profile=said["profile"],
+            name=said["name"],
+            ip=said["ip"],
+            fqdn=said["fqdn"],
+            defines=said["defines"],
+            firmware=firmware,
+            iso=said["iso"],
+        ),
+        options=BuildOptions(
+            name=said["name"] or said["fqdn"],
+            ip=said["ip"],
+            firmware=Firmware(firmware) if firmware else None,
+            boot=None if boot == "auto" else Rung(boot),
+            boot_command=said.get("boot_command"),
+            memory_mib=memory // 1024**2 if memory else None,
+            cpus=said.get("cpus"),
+            disk_bytes=said.get("disk"),
+            seal=SealMode(seal) if seal else None,
+            deadlines=tuple(deadline for group in timeouts for deadline in group),
+            offline=said.get("offline", False),
+            verify=not said.get("no_verify", False),
+            output=said["output"].absolute() if said.get("output") else None,
+            replace=said.get("replace", False),
+            label=said.get("label", ""),
+        ),
+        project=said["project"].absolute(),
+        data_dir=said["data_dir"],
+        iso_checksum=said.get("iso_checksum"),
+        steps=tuple(path.absolute() for path in said.get("steps", ())),
+        accelerator=said.get("accel", "auto"),
+        display=said.get("display", "none"),
+        force=said.get("force", False),
+        on_error=OnError(said.get("on_error", "cleanup")),
+    )
+
+
+def run(work: Coroutine[Any, Any, Any]) -> Any:
+    """Run `work` to its end; SIGINT and SIGTERM cancel it, and it cleans up before this raises Interrupted."""
+    status = STATUS_SIGINT
+
+    async def supervised_by_signals() -> Any:
+        task = asyncio.ensure_future(work)
+        loop = asyncio.get_running_loop()
+
+        def cancel(with_status: int) -> None:
+            nonlocal status
+            status = with_status
+            task.cancel()
+
+        loop.add_signal_handler(signal.SIGINT, cancel, STATUS_SIGINT)
+        loop.add_signal_handler(signal.SIGTERM, cancel, STATUS_SIGTERM)
+        loop.add_signal_handler(signal.SIGHUP, cancel, STATUS_SIGTERM)
+        return await task
+
+    try:
+        return asyncio.run(supervised_by_signals())
+    except asyncio.CancelledError:
+        raise Interrupted(status) from None

@@ -1,0 +1,21 @@
+"""`osimager gc`: what crashed builds left behind."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+
+@click.command()
+@click.option("--kept", is_flag=True, help="Also the workspaces that --on-error keep left.")
+def command(kept: bool) -> None:
+    """Sweep what crashed builds left behind."""
+    from osimager.build.workspace import sweep_workspaces
+    from osimager.paths import Places
+
+    swept = sweep_workspaces(Places.from_environment(os.environ), kept=kept)
+    for name in swept:
+        click.echo(f"swept {name}", err=True)
+    if not swept:
+        click.echo("nothing to sweep", err=True)

@@ -1,0 +1,97 @@
+"""Options that several verbs share, and the types that read them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from osimager.events import Stage
+from osimager.plan.model import Deadline
+from osimager.units import parse_duration, parse_size
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Size(click.ParamType[int]):
+    """A size in bytes: `20G`; a bare number is in `unit`s."""
+
+    name = "size"
+
+    def __init__(self, unit: str) -> None:
+        self._unit = unit
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read a size, or say what one looks like."""
+        if isinstance(value, int):
+            return value
+        try:
+            return parse_size(str(value), unit=self._unit)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class StageDeadline(click.ParamType[tuple[Deadline, ...]]):
+    """`[STAGE=]DURATION`; without a stage it is meant for each."""
+
+    name = "[stage=]duration"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Deadline, ...]:
+        """Read a deadline, or say which stages there are."""
+        if isinstance(value, tuple):
+            return value
+        stage, _, duration = str(value).rpartition("=")
+        try:
+            seconds = parse_duration(duration)
+            stages = (Stage(stage.upper()),) if stage else tuple(Stage)
+        except ValueError as error:
+            known = ", ".join(each.lower() for each in Stage)
+            self.fail(f"{error}; the stages are {known}", param, ctx)
+        if seconds <= 0:
+            self.fail("a deadline is longer than 0 seconds", param, ctx)
+        return tuple(Deadline(each, seconds) for each in stages)
+
+
+def target_options(function: F) -> F:
+    """Add what says how a target is resolved: arch, profile, values, place of the configuration."""
+    for option in reversed(
+        (
+            click.option(
+                "--arch", metavar="ARCH", help="x86_64 or aarch64 (amd64 and arm64 too); this host's by default."
+            ),
+            click.option(
+                "--profile", default="default", metavar="NAME", help="What differs between images of a target."
+            ),
+            click.option("--iso", metavar="NAME|PATH|URL", help="The installer ISO; the spec's by default."),
+            click.option(
+                "-D", "--define", "defines", multiple=True, metavar="KEY=VALUE", help="Set a def. Repeatable."
+            ),
+            click.option("--fqdn", metavar="FQDN", help="The guest's full name."),
+            click.option("--firmware", type=click.Choice(["bios", "uefi"]), help="What the machine starts with."),
+            click.option("--name", metavar="NAME", help="The guest's host name; the image is then this machine's."),
+            click.option("--ip", metavar="ADDR|dhcp", help="The guest's address, in its location's network."),
+            project_option,
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def project_option(function: F) -> F:
+    """Add `--project` and `--data-dir`."""
+    function = click.option(
+        "--data-dir", type=click.Path(path_type=Path, file_okay=False, exists=True), help="An OSImager 1.x data tree."
+    )(function)
+    return click.option(
+        "--project",
+        type=click.Path(path_type=Path, file_okay=False, exists=True),
+        default=".",
+        help="The folder whose specs, files and scripts go first; the current one by default.",
+    )(function)
+
+
+def json_option(function: F) -> F:
+    """Add `--json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)

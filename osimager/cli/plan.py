@@ -1,0 +1,99 @@
+"""`osimager plan`: all that a build would do."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from osimager.cli.options import json_option, target_options
+from osimager.units import format_duration, format_size
+
+if TYPE_CHECKING:
+    from osimager.build.prepare import Prepared
+    from osimager.build.request import BuildRequest
+
+
+@click.command()
+@click.argument("target")
+@target_options
+@json_option
+def command(target: str, *, as_json: bool, **said: Any) -> None:
+    """Show what `build TARGET` would do, without doing it."""
+    from osimager.cli.build import make_request
+
+    show_plan(make_request(target, **said), as_json=as_json)
+
+
+def show_plan(request: BuildRequest, *, as_json: bool) -> None:
+    """Resolve `request` and print its plan, secrets masked and this build's values named."""
+    from osimager.build.prepare import plan_to_json
+
+    prepared, masker = resolve(request)
+    if as_json:
+        click.echo(masker(json.dumps(plan_to_json(prepared), indent=1, ensure_ascii=False)))
+    else:
+        click.echo(masker(_render(prepared)))
+
+
+def resolve(request: BuildRequest) -> tuple[Prepared, Any]:
+    """Run RESOLVE alone, with notices on stderr."""
+    from osimager.build.prepare import prepare
+    from osimager.cli.render import PlainLines
+    from osimager.env import Clock, Env
+    from osimager.events import Bus
+    from osimager.paths import Places
+    from osimager.redact import Masker
+
+    masker, clock = Masker(), Clock()
+    bus = Bus(now=clock.now, masker=masker)
+    with tempfile.TemporaryDirectory(prefix="osimager-plan-") as workspace, bus.listening(PlainLines()):
+        env = Env(
+            places=Places.from_environment(os.environ),
+            workspace=Path(workspace),
+            bus=bus,
+            masker=masker,
+            clock=clock,
+            offline=request.options.offline,
+        )
+        return asyncio.run(prepare(request, env)), masker.mask
+
+
+def _render(prepared: Prepared) -> str:
+    """Give the plan as a page of text."""
+    from osimager.holes import name_holes
+
+    plan, host = prepared.plan, prepared.host
+    machine, boot, media = plan.machine, plan.install.boot, plan.media
+    source = media.path or (f"made by the recipe {media.made.recipe}" if media.made else ", ".join(media.urls))
+    disks = ", ".join(f"{disk.id} {format_size(disk.size_bytes)} {disk.interface}" for disk in machine.disks)
+    lines = [
+        f"target      {plan.target}" + ("" if plan.profile == "default" else f"  profile {plan.profile}"),
+        f"machine     {machine.machine} {machine.firmware}, {machine.cpus} × {machine.cpu}, {machine.memory_mib} MiB, {disks}",
+        f"runs under  {host.accelerator.accelerator}: {host.accelerator.reason}",
+        f"iso         {media.name}: {source}",
+        f"boot        {boot.rung}: {boot.reason}",
+        *(f"            {argument}" for argument in map(name_holes, boot.arguments)),
+        *(f"types       {name_holes(boot.boot_command)}" for _ in [0] if boot.boot_command),
+        f"answers     {', '.join(answer.name for answer in plan.install.answers) or 'none'} "
+        + (
+            "served over HTTP"
+            if plan.install.serve
+            else f"on a seed labelled {plan.install.seed.label}"
+            if plan.install.seed
+            else "not given"
+        ),
+        *(f"step        {step.name}  {step.origin}" for step in plan.steps),
+        f"seal        {plan.seal.mode}",
+        f"verify      {'boots the image' if plan.verify else 'no'}",
+        f"output      {plan.output.folder / plan.output.stem}.qcow2",
+        "deadlines   " + " ".join(f"{each.stage.lower()} {format_duration(each.seconds)}" for each in plan.deadlines),
+    ]
+    for answer in plan.install.answers:
+        lines += ["", f"--- {answer.name}", name_holes(answer.text).rstrip()]
+    return "\n".join(lines)

@@ -1,0 +1,185 @@
+"""Events → what a person sees (a live display on a terminal, plain lines elsewhere) or JSON lines on stdout."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from osimager.events import (
+    AnswerFetched,
+    Awaiting,
+    BuildFailed,
+    ConnectionTried,
+    ImagePublished,
+    MachineEnded,
+    Notice,
+    OutputLine,
+    Progress,
+    Stage,
+    StageChanged,
+    Stamped,
+    State,
+    StepEnded,
+    StepStarted,
+)
+from osimager.units import format_duration, format_size
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+_MARK = {State.SUCCEEDED: "✓", State.SKIPPED: "–", State.FAILED: "✗", State.CANCELLED: "✗"}
+_COLOUR = {State.SUCCEEDED: "green", State.SKIPPED: "cyan", State.FAILED: "red", State.CANCELLED: "red"}
+
+
+def write_json(stamped: Stamped) -> None:
+    """Write an event as one line of JSON on stdout."""
+    click.echo(json.dumps(stamped.to_json(), ensure_ascii=False))
+
+
+class PlainLines:
+    """One line on stderr for each thing worth telling: for logs, pipes and CI."""
+
+    def __init__(self, *, verbosity: int = 0, several: bool = False) -> None:
+        self._verbosity = verbosity
+        self._several = several
+        self._last_progress: dict[str, float] = {}
+
+    def __call__(self, stamped: Stamped) -> None:
+        """Tell `stamped`, if it is worth a line."""
+        line = self._line(stamped)
+        if line is not None:
+            who = f"{stamped.build} " if self._several else ""
+            click.echo(f"{stamped.time:%H:%M:%S} {who}{line}", err=True)
+
+    def _line(self, stamped: Stamped) -> str | None:
+        event = stamped.event
+        if isinstance(event, Notice):
+            return (
+                f"warning: {event.text}" if event.level == "warning" else (event.text if self._verbosity >= 0 else None)
+            )
+        if self._verbosity < 0 and not (isinstance(event, StageChanged) and event.to is State.FAILED):
+            return None
+        if isinstance(event, OutputLine) and event.source in ("serial", "qemu") and self._verbosity < 1:
+            return None
+        if isinstance(event, Progress) and not self._is_due(event):
+            return None
+        return describe(event)
+
+    def _is_due(self, event: Progress) -> bool:
+        """Tell of a progress every ten seconds at most."""
+        now = time.monotonic()
+        if now - self._last_progress.get(event.what, -60) < 10:
+            return False
+        self._last_progress[event.what] = now
+        return True
+
+
+def describe(event: object) -> str | None:
+    """Give a line for an event, or None where there is nothing to tell."""
+    match event:
+        case StageChanged(of, State.RUNNING):
+            return f"{of}"
+        case StageChanged(of, to, detail, seconds):
+            took = f" {format_duration(seconds)}" if seconds is not None else ""
+            return f"{of} {_MARK.get(to, '')} {to.lower()}{took}{': ' + detail if detail else ''}"
+        case Awaiting(what, deadline_s):
+            return f"  waiting for {what} (at most {format_duration(deadline_s)})"
+        case Progress(what, done, total):
+            return f"  {what}: {format_size(done)}" + (
+                f" of {format_size(total)} ({100 * done // total} %)" if total else ""
+            )
+        case OutputLine(source, text):
+            return f"  {source}: {text}"
+        case AnswerFetched(name, whole):
+            return f"  the guest fetched {name}" + ("" if whole else ", but not to its end")
+        case StepStarted(name, index, total):
+            return f"  step {index}/{total}: {name}"
+        case StepEnded(name, status, seconds):
+            return f"  step {name} ended with status {status} after {format_duration(seconds)}"
+        case MachineEnded(role, _, reason):
+            return f"  the {role} machine ended: {reason}"
+        case _:
+            return None
+
+
+@contextlib.contextmanager
+def live_display() -> Iterator[LiveDisplay]:
+    """Show one build on a terminal while the block runs."""
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console(stderr=True)
+    display = LiveDisplay(console.width)
+    with Live(get_renderable=display.render, console=console, refresh_per_second=4, transient=True) as live:
+        display.print_above = live.console.print
+        yield display
+
+
+class LiveDisplay:
+    """The state of one build as a few lines: stages done, the one that runs, the last guest line, what is awaited."""
+
+    def __init__(self, width: int) -> None:
+        self._width = width
+        self._started = time.monotonic()
+        self._stage: Stage | None = None
+        self._stage_started = self._started
+        self._awaited = ""
+        self._until = 0.0
+        self._last_line = ""
+        self._doing = ""
+        self.print_above: object = print
+
+    def __call__(self, stamped: Stamped) -> None:
+        """Take in an event; what is over is printed above the live lines."""
+        match stamped.event:
+            case StageChanged(of, State.RUNNING):
+                self._stage, self._stage_started = of, time.monotonic()
+                self._last_line = self._doing = ""
+            case StageChanged(of, to, detail, seconds):
+                took = format_duration(seconds) if seconds is not None else ""
+                self._say(f"{_MARK.get(to, ' ')} {of:<9} {took:>7}  {detail}", _COLOUR.get(to, ""))
+            case Awaiting(what, deadline_s):
+                self._awaited, self._until = what, time.monotonic() + deadline_s
+            case OutputLine(source, text) if text.strip():
+                self._last_line = f"{source}: {text.strip()}"
+            case Progress() | StepStarted() | AnswerFetched() as event:
+                self._doing = (describe(event) or "").strip()
+            case ConnectionTried(outcome):
+                self._doing = f"SSH: {outcome}"
+            case Notice(text, level):
+                self._say(f"{level}: {text}" if level == "warning" else text, "yellow" if level == "warning" else "")
+            case ImagePublished() | BuildFailed():
+                self._stage = None
+
+    def _say(self, text: str, colour: str) -> None:
+        from rich.text import Text
+
+        assert callable(self.print_above)
+        self.print_above(Text(text, style=colour, overflow="ellipsis", no_wrap=True))
+
+    def render(self) -> Group:
+        """Give the live lines."""
+        from rich.console import Group
+        from rich.text import Text
+
+        if self._stage is None:
+            return Group()
+        now = time.monotonic()
+        head = f"● {self._stage:<9} {format_duration(now - self._stage_started):>7}  {self._doing}"
+        wait = f"  waiting for {self._awaited}, at most {format_duration(max(0.0, self._until - now))} more"
+        total = f"  {format_duration(now - self._started)} in all"
+        lines = [head, f"  {self._last_line}" if self._last_line else "", wait, total]
+        return Group(*(Text(line[: self._width], no_wrap=True, overflow="ellipsis") for line in lines if line))
+
+
+def is_terminal() -> bool:
+    """Tell whether a live display makes sense."""
+    import os
+
+    return sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
