@@ -1,0 +1,198 @@
+"""What an installer ISO offers: its volume id and boot menus, the kernel and initrd of an entry, the command line.
+
+Everything blocks (`aio.in_thread`). The menus' two languages are read by `isolinux` and `grub`; the ISO's file system
+by `iso9660`.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO
+
+from osimager import kept
+from osimager.arch import Firmware
+from osimager.errors import MediaError, Place, PrerequisiteError
+from osimager.media.grub import parse_grub
+from osimager.media.iso9660 import IsoFiles, open_iso
+from osimager.media.isolinux import parse_isolinux
+from osimager.plan.facts import MenuEntry
+
+_MENU_LIMIT = 1 << 20
+_KERNEL_LIMIT = 256 << 20
+_INITRD_LIMIT = 2 << 30
+_SYSLINUX_NAMES = ("isolinux.cfg", "syslinux.cfg", "extlinux.conf")
+_GRUB_RANKS = (r"/efi/boot/grub\.cfg", r"/efi/[^/]+/grub\.cfg", r"/boot/grub/grub\.cfg", r"/boot/grub2/grub\.cfg")
+_RESCUE = re.compile(r"rescue|memory|memtest|troubleshoot|local|hard ?dis[ck]|expert|help|back", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class IsoFacts:
+    """What the ISO itself says: a part of MediaFacts. `notes`: what could not be read, in sentences."""
+
+    volume_id: str
+    size_bytes: int
+    entries: tuple[MenuEntry, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BootFiles:
+    """A kernel and its initrd (None: the entry has none), taken out of an ISO."""
+
+    kernel: Path
+    initrd: Path | None
+
+
+def inspect_iso(path: Path) -> IsoFacts:
+    """Read the volume id and the boot menus of the ISO `path`.
+
+    An ISO without a menu that can be read (Windows, the BSDs) has no entries and a note. Raises MediaError for what is
+    no ISO 9660 image or is cut off.
+    """
+    with open_iso(path) as iso:
+        # What El Torito says decides which menus count: without a catalogue any may.
+        firmwares = iso.firmwares or frozenset(Firmware)
+        notes: list[str] = []
+        entries: list[MenuEntry] = []
+        for firmware in sorted(firmwares):
+            entries += _read_menus(iso.files, firmware, notes)
+        if not entries:
+            notes.append("no boot menu of ISOLINUX or GRUB with a Linux kernel was found on the ISO")
+        return IsoFacts(iso.volume.volume_id, iso.volume.size_bytes, tuple(entries), tuple(dict.fromkeys(notes)))
+
+
+def check_volume_id(volume_id: str, pattern: str | None, path: Path) -> None:
+    """Raise MediaError where the ISO's volume id is not what the regular expression `pattern` (whole) asks for."""
+    if pattern is not None and not re.fullmatch(pattern, volume_id):
+        what = f"this is the wrong ISO: its volume id is {volume_id!r}, not {pattern!r}"
+        raise MediaError(what, where=Place(path), hint="`osimager iso add FILE` says what an ISO is")
+
+
+def find_entry(entries: Sequence[MenuEntry], wanted: str, firmware: Firmware) -> MenuEntry:
+    """Find the entry whose title or label matches the regular expression `wanted` (empty: the menu's default).
+
+    The menu of `firmware` is searched first, then the other: the kernels are the same. Raises MediaError that lists
+    what there is.
+    """
+    ordered = sorted(entries, key=lambda entry: entry.firmware is not firmware)
+    if wanted:
+        expression = re.compile(wanted, re.IGNORECASE)
+        chosen = [entry for entry in ordered if expression.search(entry.title) or expression.fullmatch(entry.label)]
+    else:
+        own = [entry for entry in ordered if entry.firmware is ordered[0].firmware]
+        installing = [entry for entry in own if entry.initrds and not _RESCUE.search(entry.title)]
+        chosen = [*(entry for entry in own if entry.is_default), *installing]
+    if chosen:
+        return chosen[0]
+    titles = ", ".join(repr(title) for title in dict.fromkeys(entry.title for entry in entries)) or "none"
+    asked = f"that matches {wanted!r}" if wanted else "that installs"
+    raise MediaError(
+        f"the ISO's boot menu has no entry {asked}; it has: {titles}", hint="set `boot.menu`, or --boot typed"
+    )
+
+
+def make_command_line(menu_arguments: str, arguments: Iterable[str], drop: Iterable[str] = ()) -> str:
+    """Give the kernel's command line: the menu's arguments without those that fully match a regex of `drop`, and ours.
+
+    Ours go before a `---` or `--`: what follows it is for the installed system (d-i, subiquity) or for init. Each of
+    `arguments` is one argument; one with spaces is quoted as the kernel reads it (lib/cmdline.c, next_arg). Raises
+    MediaError for one that no quoting can carry.
+    """
+    dropped = [re.compile(pattern) for pattern in drop]
+    words = [word for word in _words(menu_arguments) if not any(pattern.fullmatch(word) for pattern in dropped)]
+    at = next((number for number, word in enumerate(words) if word in ("---", "--")), len(words))
+    words[at:at] = [_quoted(argument) for argument in arguments]
+    return " ".join(words)
+
+
+def _words(text: str) -> list[str]:
+    """Split a command line at spaces outside double quotes, as the kernel does."""
+    return re.findall(r'(?:"[^"]*"?|[^\s"])+', text)
+
+
+def _quoted(argument: str) -> str:
+    if not argument or any(ord(letter) < 0x20 for letter in argument) or argument.count('"') % 2:
+        raise MediaError(f"{argument!r} cannot be a kernel argument", hint="no control characters, no odd quote")
+    if _words(argument) == [argument]:
+        return argument
+    if '"' in argument:
+        raise MediaError(f"{argument!r} cannot be a kernel argument", hint="the kernel has no way to quote a quote")
+    name, equals, value = argument.partition("=")
+    return f'{name}="{value}"' if equals and " " not in name else f'"{argument}"'
+
+
+def extract_boot(path: Path, entry: MenuEntry, folder: Path) -> BootFiles:
+    """Write the kernel and the initrds (one after the other, in one file) of `entry` into `folder`."""
+    kernel, initrd = folder / "vmlinuz", folder / "initrd"
+    kept.make_folder(folder)
+    with open_iso(path) as iso:
+        try:
+            with kernel.open("wb") as out:
+                iso.files.copy(entry.kernel, out, limit_bytes=_KERNEL_LIMIT)
+            if not entry.initrds:
+                return BootFiles(kernel, None)
+            with initrd.open("wb") as out:
+                _join(iso.files, entry.initrds, out)
+        except OSError as exc:
+            raise PrerequisiteError(f"cannot write to {folder}: {exc.strerror}", hint="free some space there") from exc
+    return BootFiles(kernel, initrd)
+
+
+def _join(files: IsoFiles, initrds: Iterable[str], out: BinaryIO) -> None:
+    """Write the initrds in order, each at a multiple of four bytes (Documentation/driver-api/early-userspace)."""
+    written = 0
+    for initrd in initrds:
+        padding = -written % 4
+        out.write(b"\0" * padding)
+        written += padding + files.copy(initrd, out, limit_bytes=_INITRD_LIMIT - written)
+
+
+def _read_menus(files: IsoFiles, firmware: Firmware, notes: list[str]) -> tuple[MenuEntry, ...]:
+    """Give the entries of the first menu for `firmware` that has any."""
+
+    def read(path: str) -> str | None:
+        found = files.find(path)
+        return None if found is None else files.read(found, limit_bytes=_MENU_LIMIT).decode("utf-8", "replace")
+
+    for menu_file in _menu_files(files.paths(), firmware):
+        text = read(menu_file) or ""
+        if posixpath.basename(menu_file).lower() in _SYSLINUX_NAMES:
+            found = parse_isolinux(text, menu_file, read)
+        else:
+            found = parse_grub(text, menu_file, firmware, read)
+        entries = [_located(entry, files) for entry in found]
+        usable = tuple(entry for entry in entries if entry is not None)
+        if usable:
+            return usable
+        if found:
+            notes.append(f"the kernels that {menu_file} names are not on the ISO")
+    return ()
+
+
+def _menu_files(paths: Iterable[str], firmware: Firmware) -> list[str]:
+    """Give the files that may hold the menu of `firmware`, the likeliest first."""
+    ranked = []
+    for path in paths:
+        lower = path.lower()
+        name = posixpath.basename(lower)
+        is_efi = lower.startswith("/efi/")
+        if name in _SYSLINUX_NAMES and firmware is Firmware.BIOS and not is_efi:
+            ranked.append((0, _SYSLINUX_NAMES.index(name), lower.count("/"), path))
+        elif name in ("grub.cfg", "loopback.cfg") and (firmware is Firmware.UEFI or not is_efi):
+            places = [rank for rank, place in enumerate(_GRUB_RANKS) if re.fullmatch(place, lower)]
+            rank = places[0] if places else len(_GRUB_RANKS) + (name == "loopback.cfg")
+            ranked.append((1, rank, lower.count("/"), path))
+    return [path for *_rank, path in sorted(ranked)]
+
+
+def _located(entry: MenuEntry, files: IsoFiles) -> MenuEntry | None:
+    """Give `entry` with its paths as the ISO spells them; None where one is not there."""
+    kernel = files.find(entry.kernel)
+    initrds = tuple(found for path in entry.initrds if (found := files.find(path)) is not None)
+    if kernel is None or len(initrds) != len(entry.initrds):
+        return None
+    return replace(entry, kernel=kernel, initrds=initrds)
