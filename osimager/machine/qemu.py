@@ -1,0 +1,404 @@
+"""One guest as a QEMU process: started, watched by a supervisor, ended in good order (ports.Machine).
+
+The supervisor is the only one who knows how the process ended: the reason of QMP's SHUTDOWN event tells a restart, a
+power-off and our own `quit` from a death. A death that nobody awaits ends the block at once with GuestGone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import socket
+from collections import deque
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from osimager.aio import finish, supervised
+from osimager.env import Env
+from osimager.errors import GuestGone, MachineError, PrerequisiteError, StageTimeout
+from osimager.events import DiskActivity, MachineEnded, MachineStarted, OutputLine, QmpEvent
+from osimager.machine.png import make_png
+from osimager.machine.qmp import Qmp, render_detail
+from osimager.machine.serial import SerialLog
+from osimager.plan.argv import Channels, Display, MachineFiles, render_argv, render_boot_config
+from osimager.plan.facts import HostFacts
+from osimager.plan.model import MachineShape
+from osimager.ports import Endpoint, EndReason
+from osimager.proc import open_child
+
+_CONNECT_S = 20.0
+_POWER_BUTTON_AGAIN_S = 20.0
+_QUIT_S, _TERM_S, _DRAIN_S = 3.0, 2.0, 2.0
+_STDERR_LINES = 60
+_USERNET_PORT = re.compile(r"^\s*TCP\[HOST_FORWARD\]\s+\d+\s+(\S+)\s+(\d+)\s", re.MULTILINE)
+
+# What QEMU says on stderr, and what a user can do about it; the flag: the host lacks something (status 4).
+_HINTS: tuple[tuple[str, str, bool], ...] = (
+    ("Cannot allocate memory", "close something, or give the guest less with --memory", True),
+    ("cannot set up guest memory", "close something, or give the guest less with --memory", True),
+    ("No space left on device", "free some space, or set OSIMAGER_HOME to a folder on a larger disk", True),
+    ("Failed to get", "another process has this disk image open: end it, or build under another name", False),
+    ("Could not open", "check that the file is there and readable", False),
+    ("could not open kernel file", "check that the file is there and readable", False),
+    ("Could not access KVM", "add yourself to the group kvm, or use --accel tcg", True),
+    ("failed to initialize kvm", "use --accel tcg", True),
+    ("HV_ERROR", "use --accel tcg; `osimager doctor` tells what Hypervisor.framework misses", True),
+    ("is not a valid device model name", "this QEMU lacks that device: install its full package", True),
+    ("unsupported machine type", "this QEMU lacks that machine: install its full package", True),
+    ("gtk initialization failed", "use --display none or vnc", True),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DirectBoot:
+    """A kernel started without a boot loader. The command line may hold addresses and secrets."""
+
+    kernel: Path
+    initrd: Path | None
+    command_line: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineRun:
+    """One QEMU process to be. `role` is `installer`, `target`, `verify` or `run`; `disks` in the shape's order.
+
+    `variables` is a qcow2 of this run's own (`firmware.make_variables`). With `ends_on_reset` a restart ends the
+    process. `end_expected`: the guest may end by itself at any time (an installer); else that is a GuestGone unless
+    someone awaits it.
+    """
+
+    role: str
+    shape: MachineShape
+    host: HostFacts
+    disks: tuple[Path, ...]
+    serial_log: Path
+    cds: tuple[Path, ...] = ()
+    direct: DirectBoot | None = None
+    variables: Path | None = None
+    ssh_port: int = 22
+    ends_on_reset: bool = False
+    end_expected: bool = False
+    display: Display = Display.NONE
+    vnc_socket: Path | None = None
+    fast_and_unsafe: bool = True
+
+
+@contextlib.asynccontextmanager
+async def start_machine(run: MachineRun, env: Env) -> AsyncIterator[QemuMachine]:
+    """Start `run`'s QEMU and give the machine; with the block it is gone, whatever happened.
+
+    Raises PrerequisiteError where this host cannot run it, GuestGone when QEMU ends unasked, now or later.
+    """
+    with contextlib.ExitStack() as stack:
+        near_qmp, far_qmp = _socketpair(stack)
+        near_serial, far_serial = _socketpair(stack)
+        channels = Channels(
+            qmp_fd=far_qmp.fileno(),
+            serial_fd=far_serial.fileno(),
+            config_fd=_open_config(run.direct, stack),
+            ssh_port=run.ssh_port,
+            ends_on_reset=run.ends_on_reset,
+            display=run.display,
+            vnc_socket=run.vnc_socket,
+        )
+        files = MachineFiles(disks=run.disks, cds=run.cds, variables=run.variables, fast_and_unsafe=run.fast_and_unsafe)
+        argv = render_argv(run.shape, run.host, files=files, channels=channels)
+        passed = [channels.qmp_fd, channels.serial_fd, *([channels.config_fd] if channels.config_fd else [])]
+        log = SerialLog(run.serial_log, env)
+        stack.callback(log.close)
+        async with open_child(argv, pass_fds=passed, umask=0o077, ask_s=0, term_s=_TERM_S) as child:
+            far_qmp.close()
+            far_serial.close()
+            env.emit(MachineStarted(run.role, child.pid, argv))
+            machine = QemuMachine(run, env, child, log)
+            reader, writer = await asyncio.open_connection(sock=near_serial)
+            machine.serial_writer = writer
+            try:
+                async with machine.running(near_qmp, reader):
+                    yield machine
+            finally:
+                writer.close()
+
+
+def _socketpair(stack: contextlib.ExitStack) -> tuple[socket.socket, socket.socket]:
+    near, far = socket.socketpair()
+    stack.callback(near.close)
+    stack.callback(far.close)
+    return near, far
+
+
+def _open_config(direct: DirectBoot | None, stack: contextlib.ExitStack) -> int | None:
+    """Give a descriptor that QEMU reads the direct boot from: a pipe, so that nothing of it touches a disk."""
+    if direct is None:
+        return None
+    text = render_boot_config(direct.kernel, direct.initrd, direct.command_line).encode()
+    read_end, write_end = os.pipe()
+    stack.callback(os.close, read_end)
+    os.write(write_end, text)  # far below a pipe's 16 KiB (macOS) or 64 KiB
+    os.close(write_end)
+    return read_end
+
+
+class QemuMachine:
+    """A running guest. Made by `start_machine`; the state is written by the supervisor alone."""
+
+    serial_writer: asyncio.StreamWriter
+
+    def __init__(self, run: MachineRun, env: Env, child: asyncio.subprocess.Process, log: SerialLog) -> None:
+        self._run = run
+        self._env = env
+        self._child = child
+        self._log = log
+        self._qmp = Qmp(self._on_event)
+        self._stderr: deque[str] = deque(maxlen=_STDERR_LINES)
+        self._ended: asyncio.Future[EndReason] = asyncio.get_running_loop().create_future()
+        self._waiters = 0
+        self._asked = False
+        self._shutdown_reason = ""
+        self._endpoint: Endpoint | None = None
+
+    # What a caller does with it.
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Give the forward to the guest's SSH port."""
+        self._check_running()
+        if self._endpoint is None:
+            raise MachineError("this machine has no forward to its SSH port")
+        return self._endpoint
+
+    @property
+    def pid(self) -> int:
+        """Give QEMU's process id."""
+        return self._child.pid
+
+    @property
+    def qmp(self) -> Qmp:
+        """Give the monitor, for the parts of this room."""
+        self._check_running()
+        return self._qmp
+
+    @property
+    def serial(self) -> SerialLog:
+        """Give the console's log."""
+        return self._log
+
+    async def wait_end(self) -> EndReason:
+        """Wait until the guest has restarted (where that ends it) or switched itself off. Raises GuestGone."""
+        self._waiters += 1
+        try:
+            return await asyncio.shield(self._ended)
+        finally:
+            self._waiters -= 1
+
+    async def shut_down(self, deadline_s: float) -> None:
+        """Press the power button (ACPI) until the guest is off. Raises StageTimeout, GuestGone."""
+        self._check_running()
+        self._waiters += 1
+        try:
+            async with asyncio.timeout(deadline_s):
+                while not self._ended.done():
+                    with contextlib.suppress(GuestGone):  # `_ended` knows more
+                        await self._qmp.execute("system_powerdown")
+                    await asyncio.wait({self._ended}, timeout=_POWER_BUTTON_AGAIN_S)
+            await asyncio.shield(self._ended)
+        except TimeoutError as exc:
+            raise StageTimeout(
+                f"the guest was still running {deadline_s:.0f} s after its power button was pressed",
+                seen=self.serial_tail(1),
+                hint="look at the serial log and the screenshot; the guest may lack ACPI or be busy",
+            ) from exc
+        finally:
+            self._waiters -= 1
+
+    async def screenshot(self, path: Path) -> None:
+        """Write what the guest's screen shows to `path` as PNG."""
+        self._check_running()
+        partial = path.with_name(f".partial-{path.name}")
+        try:
+            await self._qmp.screendump(partial)
+            _publish_picture(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    async def type_keys(self, command: str, *, secret: bool = False) -> None:
+        """Type `command`, in Packer's boot command language."""
+        raise NotImplementedError
+
+    def serial_tail(self, lines: int) -> str:
+        """Give the last lines of the guest's serial console, masked."""
+        return self._log.tail(lines)
+
+    async def disk_activity(self) -> DiskActivity:
+        """Ask QEMU's block counters what the guest has read and written since it started."""
+        self._check_running()
+        answer = await self._qmp.execute("query-blockstats")
+        read = written = 0
+        for device in answer if isinstance(answer, list) else []:
+            stats = device.get("stats", {})
+            read += int(stats.get("rd_bytes", 0))
+            written += int(stats.get("wr_bytes", 0))
+        return DiskActivity(read, written)
+
+    # The process's life.
+
+    @contextlib.asynccontextmanager
+    async def running(self, near_qmp: socket.socket, serial: asyncio.StreamReader) -> AsyncIterator[None]:
+        """Supervise the process while the block runs, then end it: QMP quit, TERM, KILL."""
+        async with supervised(self._supervise(serial)):
+            try:
+                await self._connect(near_qmp)
+                yield
+            finally:
+                await finish(self._end(), _QUIT_S + _TERM_S + 5, force=self._kill)
+
+    async def _connect(self, near_qmp: socket.socket) -> None:
+        self._waiters += 1
+        try:
+            async with asyncio.timeout(_CONNECT_S):
+                await self._qmp.connect(near_qmp)
+                if self._run.shape.nics:
+                    self._endpoint = _parse_endpoint(await self._qmp.monitor("info usernet"))
+        except GuestGone:
+            await asyncio.shield(self._ended)  # raises what the supervisor found
+            raise
+        except TimeoutError as exc:
+            raise MachineError(f"QEMU did not answer on its monitor within {_CONNECT_S:.0f} s") from exc
+        finally:
+            self._waiters -= 1
+
+    async def _supervise(self, serial: asyncio.StreamReader) -> None:
+        """Drain the process's streams and wait for its end; raise its death unless someone awaits that."""
+        assert self._child.stderr is not None
+        async with asyncio.TaskGroup() as group:
+            streams = {
+                group.create_task(self._log.read(serial)),
+                group.create_task(self._read_stderr(self._child.stderr)),
+            }
+            returncode = await self._child.wait()
+            streams.add(group.create_task(self._qmp.wait_closed()))
+            _, late = await asyncio.wait(streams, timeout=_DRAIN_S)
+            for task in late:
+                task.cancel()
+        self._settle(returncode)
+
+    def _settle(self, returncode: int) -> None:
+        """Decide what the process's end means, tell the bus, and wake those who wait."""
+        reason = self._reason(returncode)
+        if reason is None:
+            self._env.emit(MachineEnded(self._run.role, returncode, "died"))
+            error = self._death(returncode)
+            self._ended.set_exception(error)
+            self._ended.exception()  # looked at: there may be no one else to do so
+            if not self._waiters:
+                raise error
+            return
+        self._env.emit(MachineEnded(self._run.role, returncode, str(reason)))
+        self._ended.set_result(reason)
+        if reason is not EndReason.ASKED and not self._waiters and not self._run.end_expected:
+            raise GuestGone(
+                "the guest switched itself off" if reason is EndReason.GUEST_SHUTDOWN else "the guest restarted",
+                returncode=returncode,
+                stderr=self.serial_tail(10),
+                hint="the last lines of the serial console say why",
+            )
+
+    def _reason(self, returncode: int) -> EndReason | None:
+        if self._asked:
+            return EndReason.ASKED
+        if returncode != 0:
+            return None
+        ends = {
+            "guest-shutdown": EndReason.GUEST_SHUTDOWN,
+            "guest-reset": EndReason.GUEST_RESET,
+            "host-qmp-quit": EndReason.ASKED,
+        }
+        return ends.get(self._shutdown_reason)
+
+    def _death(self, returncode: int) -> MachineError | PrerequisiteError:
+        """Say what is known of a death: the signal or status, the end of stderr, and a hint where we know one."""
+        said = "\n".join(self._stderr)
+        if returncode < 0:
+            how = f"QEMU was killed by {signal.Signals(-returncode).name}"
+        elif self._shutdown_reason == "host-signal":
+            how = "QEMU was ended by a signal"
+        elif self._shutdown_reason == "host-ui":
+            how = "QEMU's window was closed"
+        else:
+            how = f"QEMU exited with status {returncode}"
+        for text, hint, is_host in _HINTS:
+            if text in said:
+                if is_host:
+                    return PrerequisiteError(f"{how}: {self._stderr[-1]}", hint=hint)
+                return GuestGone(f"{how}: {self._stderr[-1]}", returncode=returncode, stderr=said, hint=hint)
+        oom = "the host may have run out of memory (see the kernel's log)"
+        what = f"{how}: {self._stderr[-1]}" if self._stderr else how
+        return GuestGone(what, returncode=returncode, stderr=said, hint=oom if returncode == -9 else None)
+
+    async def _read_stderr(self, stream: asyncio.StreamReader) -> None:
+        async for raw in stream:
+            line = self._env.masker.mask(raw.decode(errors="replace").rstrip())
+            self._stderr.append(line)
+            self._env.emit(OutputLine("qemu", line))
+
+    def _on_event(self, name: str, data: Mapping[str, object]) -> None:
+        if name == "SHUTDOWN":
+            self._shutdown_reason = str(data.get("reason", ""))
+        self._env.emit(QmpEvent(name, render_detail(data)))
+
+    async def _end(self) -> None:
+        """Go down the ladder, then let go of the monitor. Never raises."""
+        if not self._ended.done():
+            self._asked = True
+            if self._child.returncode is None:
+                await self._ask_to_quit()
+            if not await self._wait_ended(_QUIT_S):
+                self._signal(signal.SIGTERM)
+                if not await self._wait_ended(_TERM_S):
+                    self._kill()
+                    await self._wait_ended(5)
+        await self._qmp.close()
+
+    async def _ask_to_quit(self) -> None:
+        with contextlib.suppress(MachineError, TimeoutError):
+            async with asyncio.timeout(1):
+                await self._qmp.execute("quit")
+
+    async def _wait_ended(self, seconds: float) -> bool:
+        """Wait for the process's end, then a moment for the supervisor's word on it."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._child.wait()
+        except TimeoutError:
+            return False
+        await asyncio.wait({self._ended}, timeout=_DRAIN_S + 0.5)
+        return True
+
+    def _kill(self) -> None:
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self._child.send_signal(number)
+
+    def _check_running(self) -> None:
+        if self._ended.done() or self._child.returncode is not None:
+            raise GuestGone("the machine has ended", returncode=self._child.returncode)
+
+
+def _publish_picture(partial: Path, path: Path) -> None:
+    """Move a screendump to `path`, as PNG."""
+    data = partial.read_bytes()
+    if not data.startswith(b"\x89PNG"):
+        partial.write_bytes(make_png(data))
+    partial.replace(path)
+
+
+def _parse_endpoint(usernet: str) -> Endpoint | None:
+    """Read the forward's host port from `info usernet`."""
+    match = _USERNET_PORT.search(usernet)
+    return Endpoint(match[1], int(match[2])) if match else None

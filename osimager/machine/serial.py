@@ -1,0 +1,100 @@
+"""The guest's serial console: bytes from QEMU become a log with times, lines on the bus, and a bounded tail.
+
+Everything passes the masker line by line; a line that stays open (a prompt) is given after a moment of silence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections import deque
+from pathlib import Path
+
+from osimager.env import Env
+from osimager.events import OutputLine
+
+_TAIL_LINES = 400
+_PROMPT_S = 1.0
+_MOST_LINE = 4096
+# ECMA-48 control sequences, and the two-byte escapes that firmware and installers send beside them.
+_CONTROL = re.compile(
+    rb"\x1b\[[0-9;?=]*[ -/]*[@-~]|\x1b[()][A-Z0-9]|\x1b[@-_a-z0-9=>]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]"
+)
+
+
+class SerialLog:
+    """One machine's console. `path` is made 0600; `lines` are counted since the start."""
+
+    def __init__(self, path: Path, env: Env, *, source: str = "serial") -> None:
+        self._env = env
+        self._source = source
+        self._started = env.clock.monotonic()
+        self._file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600), "wb", 0)
+        self._open_line = b""
+        self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
+        self.received_bytes = 0
+        self.last_at = self._started
+
+    async def read(self, stream: asyncio.StreamReader) -> None:
+        """Read the console to its end."""
+        try:
+            while data := await self._next(stream):
+                self.feed(data)
+        except ConnectionResetError:
+            pass  # QEMU was killed
+        finally:
+            self.flush()
+
+    async def _next(self, stream: asyncio.StreamReader) -> bytes:
+        """Give the next bytes; a line that was left open is given out when nothing follows it."""
+        if self._open_line:
+            try:
+                async with asyncio.timeout(_PROMPT_S):
+                    return await stream.read(65536)
+            except TimeoutError:
+                self.flush()
+        return await stream.read(65536)
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes as the guest wrote them."""
+        self.received_bytes += len(data)
+        self.last_at = self._env.clock.monotonic()
+        *lines, self._open_line = (self._open_line + data).split(b"\n")
+        for line in lines:
+            self._write(line)
+        if len(self._open_line) > _MOST_LINE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Give out the line that is still open."""
+        if self._open_line:
+            line, self._open_line = self._open_line, b""
+            self._write(line)
+
+    def tail(self, lines: int) -> str:
+        """Give the last lines, the open one included, masked."""
+        kept = list(self._tail)
+        if open_line := _plain(self._open_line):
+            kept.append(self._env.masker.mask(open_line))
+        return "\n".join(kept[-lines:]) if lines > 0 else ""
+
+    def close(self) -> None:
+        """Close the log."""
+        self.flush()
+        self._file.close()
+
+    def _write(self, raw: bytes) -> None:
+        text = self._env.masker.mask(_plain(raw))
+        seconds = self._env.clock.monotonic() - self._started
+        self._file.write(f"[{seconds:9.3f}] {text}\n".encode())
+        if text.strip():
+            self._tail.append(text)
+            self._env.emit(OutputLine(self._source, text))
+
+
+def _plain(raw: bytes) -> str:
+    """Give a line as it reads: no control sequences, and of overwritten parts (carriage returns) the last."""
+    clean = _CONTROL.sub(b"", raw)
+    parts = [part for part in clean.split(b"\r") if part.strip()]
+    return parts[-1].decode("utf-8", errors="replace").rstrip() if parts else ""

@@ -1,0 +1,370 @@
+"""QEMU's argument list from a machine's shape, as one ordered, typed builder. Pure: no file is looked at.
+
+Every option has an id, so that an override can name it. PCI addresses are fixed: a guest's network card keeps its
+name (`enp0s3`) whether or not the installer's drives are plugged in. Nothing secret may stand here: a direct boot's
+kernel, initrd and command line go by a `-readconfig` descriptor (`render_boot_config`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+
+from osimager.arch import Arch, Firmware
+from osimager.errors import ConfigError, PrerequisiteError
+from osimager.plan.facts import Accelerator, HostFacts
+from osimager.plan.model import BridgeNetwork, DiskInterface, DiskShape, MachineShape, NicShape, UserNetwork
+
+# PCI slots on the root bus, the same on pc, q35 and virt (pc: 0 and 1 are the chipset's; q35: 0x1f is).
+_VIDEO_SLOT, _FIRST_NIC_SLOT, _RNG_SLOT, _SCSI_SLOT, _AHCI_SLOT, _USB_SLOT, _PANIC_SLOT = 2, 3, 8, 9, 10, 11, 12
+_FIRST_DISK_SLOT, _LAST_DISK_SLOT = 0x10, 0x1D
+_MOST_NICS = _RNG_SLOT - _FIRST_NIC_SLOT
+# QEMU's config file parser takes lines below 1024 bytes and knows no escape (util/qemu-config.c, qemu_config_foreach).
+_CONFIG_LINE_BYTES = 1000
+
+# The psABI's levels to models that have at least their features, best first. TCG offers no AVX-512, so no level 4.
+_LEVELS: dict[str, tuple[str, ...]] = {
+    "x86-64": ("qemu64",),
+    "x86-64-v1": ("qemu64",),
+    "x86-64-v2": ("Nehalem", "Nehalem-v1"),
+    "x86-64-v3": ("Haswell-noTSX", "Haswell-v4", "Haswell"),
+    "x86-64-v4": ("Skylake-Server-noTSX-IBRS", "Skylake-Server-v3", "Skylake-Server"),
+}
+
+
+class Display(StrEnum):
+    """Where the guest's screen goes; screenshots work with each."""
+
+    NONE = "none"
+    WINDOW = "window"
+    VNC = "vnc"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineFiles:
+    """The files behind the shape: `disks` (qcow2) in the order of the shape's, `cds` (raw), firmware `variables`."""
+
+    disks: tuple[Path, ...]
+    cds: tuple[Path, ...] = ()
+    variables: Path | None = None
+    fast_and_unsafe: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Channels:
+    """How the runner talks to the machine: inherited descriptors, and what the machine does at its end.
+
+    `config_fd` is read for a direct boot; `taps` are the descriptors of the bridged cards, in order. `stopped`: the
+    guest waits for QMP's `cont`.
+    """
+
+    qmp_fd: int
+    serial_fd: int
+    config_fd: int | None = None
+    taps: tuple[int, ...] = ()
+    ssh_port: int = 22
+    ends_on_reset: bool = False
+    display: Display = Display.NONE
+    vnc_socket: Path | None = None
+    stopped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One option of QEMU's: `option` without its dash, its value where it takes one, its id where it has one."""
+
+    option: str
+    value: str | None = None
+    id: str | None = None
+
+
+def render_argv(shape: MachineShape, host: HostFacts, *, files: MachineFiles, channels: Channels) -> tuple[str, ...]:
+    """Give the whole argument list, the program first.
+
+    Raises ConfigError for a shape that QEMU cannot have, PrerequisiteError where this host's QEMU lacks a part.
+    """
+    _check_shape(shape, host, files)
+    arguments = [
+        *_base(shape, host, channels),
+        *_firmware(shape, host, files),
+        *_channels(channels),
+        *_video_and_keys(shape, host, channels),
+        *_network(shape, channels),
+        *_small_devices(shape, host),
+        *_disks(shape, files),
+        *_cds(shape, files),
+    ]
+    words = [str(host.qemu.path)]
+    for argument in _overridden(arguments, shape):
+        words.append(f"-{argument.option}")
+        if argument.value is not None:
+            words.append(argument.value)
+    return tuple(words)
+
+
+def render_boot_config(kernel: Path, initrd: Path | None, command_line: str) -> str:
+    """Give the `-readconfig` text of a direct boot. Raises ConfigError for what that format cannot hold."""
+    lines = ["[machine]"]
+    for name, value in (("kernel", str(kernel)), ("initrd", str(initrd or "")), ("append", command_line)):
+        line = f'  {name} = "{value}"'
+        if '"' in value or "\n" in value or len(line.encode()) > _CONFIG_LINE_BYTES:
+            raise ConfigError(
+                f"the direct boot's {name} holds a double quote or more than {_CONFIG_LINE_BYTES - 16} bytes",
+                hint="use single quotes or fewer kernel arguments, or --boot typed",
+            )
+        if value:
+            lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
+def resolve_cpu(cpu: str, host: HostFacts) -> str:
+    """Give the CPU model for a level or a model name, on this host's accelerator and QEMU.
+
+    Hardware accelerators get `host`: the level is a floor. Raises PrerequisiteError where this QEMU has no such model.
+    """
+    accelerator = host.accelerator.accelerator
+    if cpu == "host" or (accelerator is not Accelerator.TCG and (cpu in _LEVELS or host.qemu.arch is Arch.AARCH64)):
+        if accelerator is Accelerator.TCG:
+            return "max"
+        return "host"
+    known = host.qemu.cpu_models
+    if cpu == "x86-64-v4" and accelerator is Accelerator.TCG:
+        raise PrerequisiteError("TCG has no AVX-512, which x86-64-v4 asks for", hint="build on a host with KVM")
+    for model in _LEVELS.get(cpu, (cpu,)):
+        if model in known:
+            return model
+    raise PrerequisiteError(
+        f"{host.qemu.path.name} has no CPU model {cpu!r}", hint="see `-cpu help`, or install a newer QEMU"
+    )
+
+
+def _check_shape(shape: MachineShape, host: HostFacts, files: MachineFiles) -> None:
+    if len(files.disks) != len(shape.disks):
+        raise ConfigError(f"{len(shape.disks)} disks are planned, {len(files.disks)} files given")
+    if len(shape.nics) > _MOST_NICS or len(shape.disks) > _LAST_DISK_SLOT - _FIRST_DISK_SLOT + 1:
+        raise ConfigError(f"a machine has room for {_MOST_NICS} network cards and 14 disks")
+    if shape.firmware is Firmware.UEFI and (host.firmware is None or files.variables is None):
+        raise PrerequisiteError(f"no UEFI firmware for {shape.arch} on this host", hint=firmware_hint(shape.arch))
+    if shape.firmware is Firmware.BIOS and shape.arch is Arch.AARCH64:
+        raise ConfigError("aarch64 machines have no BIOS", hint="use --firmware uefi")
+
+
+def firmware_hint(arch: Arch) -> str:
+    """Say which packages hold the UEFI firmware."""
+    debian, fedora = ("qemu-efi-aarch64", "edk2-aarch64") if arch is Arch.AARCH64 else ("ovmf", "edk2-ovmf")
+    return f"install {debian} (Debian, Ubuntu), {fedora} (Fedora, EL) or Homebrew's qemu, which brings its own"
+
+
+def _base(shape: MachineShape, host: HostFacts, channels: Channels) -> Iterator[Argument]:
+    yield Argument("nodefaults")
+    yield Argument("no-user-config")
+    machine = [shape.machine]
+    if shape.arch is Arch.AARCH64:
+        # Beyond 8 CPUs GICv2 has no room; HVF before 9.x and TCG both have GICv3.
+        machine.append("gic-version=3" if shape.cpus > 8 else "gic-version=max" if _is_kvm(host) else "gic-version=2")
+    else:
+        machine += ["hpet=off", "vmport=off"]
+    if shape.firmware is Firmware.UEFI:
+        machine += ["pflash0=firmware-code", "pflash1=firmware-variables"]
+    yield Argument("machine", ",".join(machine), "machine")
+    yield Argument("accel", _accel(host), "accel")
+    yield Argument("cpu", resolve_cpu(shape.cpu, host), "cpu")
+    yield Argument("smp", f"cpus={shape.cpus}", "smp")
+    yield Argument("m", f"size={shape.memory_mib}M", "memory")
+    yield Argument("rtc", "base=utc", "rtc")
+    yield Argument("boot", "menu=off,strict=on", "boot")
+    reboot = "shutdown" if channels.ends_on_reset else "reset"
+    yield Argument("action", f"reboot={reboot},shutdown=poweroff,panic=pause", "action")
+    if host.system == "Linux" and host.qemu.sandbox:
+        yield Argument("sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny", "sandbox")
+    if channels.stopped:
+        yield Argument("S")
+    if channels.config_fd is not None:
+        yield Argument("readconfig", f"/dev/fd/{channels.config_fd}")
+
+
+def _is_kvm(host: HostFacts) -> bool:
+    return host.accelerator.accelerator is Accelerator.KVM
+
+
+def _accel(host: HostFacts) -> str:
+    if host.accelerator.accelerator is Accelerator.TCG:
+        return "tcg,thread=multi"
+    return str(host.accelerator.accelerator)
+
+
+def _firmware(shape: MachineShape, host: HostFacts, files: MachineFiles) -> Iterator[Argument]:
+    if shape.firmware is not Firmware.UEFI:
+        return
+    assert host.firmware is not None
+    assert files.variables is not None
+    code = host.firmware
+    yield _blockdev("firmware-code", code.code, driver=code.code_format, options="read-only=on")
+    yield _blockdev("firmware-variables", files.variables, driver="qcow2")
+
+
+def _channels(channels: Channels) -> Iterator[Argument]:
+    yield Argument("chardev", f"socket,id=qmp,fd={channels.qmp_fd}", "qmp")
+    yield Argument("mon", "chardev=qmp,id=monitor,mode=control", "monitor")
+    yield Argument("chardev", f"socket,id=serial0,fd={channels.serial_fd}", "serial0")
+    yield Argument("serial", "chardev:serial0")
+
+
+def _video_and_keys(shape: MachineShape, host: HostFacts, channels: Channels) -> Iterator[Argument]:
+    if channels.display is Display.VNC and channels.vnc_socket is not None:
+        yield Argument("display", f"vnc=unix:{_value(channels.vnc_socket)}", "display")
+    elif channels.display is Display.WINDOW:
+        yield Argument("display", "cocoa" if host.system == "Darwin" else "gtk", "display")
+    else:
+        yield Argument("display", "none", "display")
+    if shape.arch is Arch.AARCH64:
+        yield _device("virtio-gpu-pci", "video0", slot=_VIDEO_SLOT)
+        yield _device("qemu-xhci", "usb0", slot=_USB_SLOT)
+        yield _device("usb-kbd", "keyboard0", "bus=usb0.0")
+    else:
+        yield _device("VGA", "video0", slot=_VIDEO_SLOT)
+
+
+def _network(shape: MachineShape, channels: Channels) -> Iterator[Argument]:
+    taps = iter(channels.taps)
+    for index, nic in enumerate(shape.nics):
+        net = f"{nic.id}-net"
+        if isinstance(nic.network, BridgeNetwork):
+            yield Argument("netdev", f"tap,id={net},fd={next(taps)}", net)
+        else:
+            yield Argument("netdev", _user_netdev(net, nic.network, channels.ssh_port if index == 0 else None), net)
+        yield _device(*_nic_device(nic, net), slot=_FIRST_NIC_SLOT + index)
+
+
+def _nic_device(nic: NicShape, net: str) -> tuple[str, str, str]:
+    mac = f",mac={nic.mac}" if nic.mac else ""
+    return nic.model, nic.id, f"netdev={net}{mac},romfile="  # no boot ROM: nothing is ever booted from the network
+
+
+def _user_netdev(net: str, network: UserNetwork, ssh_port: int | None) -> str:
+    parts = ["user", f"id={net}", "ipv6=off"]
+    if network.cidr:
+        parts.append(f"net={network.cidr}")
+    if network.host:
+        parts.append(f"host={network.host}")
+    if network.restricted:
+        parts.append("restrict=on")
+    if ssh_port is not None:
+        # Port 0: the kernel chooses, `info usernet` tells (no port is ever taken twice).
+        parts.append(f"hostfwd=tcp:127.0.0.1:0-{network.guest or ''}:{ssh_port}")
+    return ",".join(parts)
+
+
+def _small_devices(shape: MachineShape, host: HostFacts) -> Iterator[Argument]:
+    yield Argument("object", "rng-builtin,id=entropy", "entropy")
+    yield _device("virtio-rng-pci", "rng0", "rng=entropy", slot=_RNG_SLOT)
+    if shape.arch is Arch.AARCH64:
+        if "pvpanic-pci" in host.qemu.devices:
+            yield _device("pvpanic-pci", "panic0", slot=_PANIC_SLOT)
+    elif "pvpanic" in host.qemu.devices:
+        yield _device("pvpanic", "panic0")
+    interfaces = {disk.interface for disk in shape.disks} | {shape.cdrom_interface}
+    if DiskInterface.SCSI in interfaces:
+        yield _device("virtio-scsi-pci", "scsi0", slot=_SCSI_SLOT)
+    if DiskInterface.SATA in interfaces and not _is_q35(shape):
+        yield _device("ich9-ahci", "ahci0", slot=_AHCI_SLOT)
+
+
+def _is_q35(shape: MachineShape) -> bool:
+    return "q35" in shape.machine
+
+
+def _disks(shape: MachineShape, files: MachineFiles) -> Iterator[Argument]:
+    cache = "cache.direct=off,cache.no-flush=" + ("on" if files.fast_and_unsafe else "off")
+    for index, (disk, path) in enumerate(zip(shape.disks, files.disks, strict=True)):
+        node = f"{disk.id}-file"
+        yield _blockdev(node, path, driver="qcow2", options=f"discard=unmap,detect-zeroes=unmap,{cache}", file=cache)
+        yield _disk_device(shape, disk, index, f"drive={node}" + (",bootindex=1" if index == 0 else ""))
+
+
+def _disk_device(shape: MachineShape, disk: DiskShape, index: int, options: str) -> Argument:
+    slot = _FIRST_DISK_SLOT + index
+    match disk.interface:
+        case DiskInterface.VIRTIO:
+            return _device("virtio-blk-pci", disk.id, options, slot=slot)
+        case DiskInterface.NVME:
+            return _device("nvme", disk.id, f"serial={disk.id},{options}", slot=slot)
+        case DiskInterface.SCSI:
+            return _device("scsi-hd", disk.id, f"bus=scsi0.0,scsi-id={index},{options}")
+        case DiskInterface.SATA | DiskInterface.IDE:
+            return _device("ide-hd", disk.id, f"{_ata_place(shape, disk.interface, index)},{options}")
+
+
+def _cds(shape: MachineShape, files: MachineFiles) -> Iterator[Argument]:
+    ata_disks = sum(disk.interface in (DiskInterface.SATA, DiskInterface.IDE) for disk in shape.disks)
+    for index, path in enumerate(files.cds):
+        name, node = f"cd{index}", f"cd{index}-file"
+        yield _blockdev(node, path, driver="raw", options="read-only=on")
+        options = f"drive={node}" + (",bootindex=2" if index == 0 else "")
+        if shape.cdrom_interface in (DiskInterface.SATA, DiskInterface.IDE):
+            place = _ata_place(shape, shape.cdrom_interface, max(ata_disks, 2) + index)
+            yield _device("ide-cd", name, f"{place},{options}")
+        elif shape.cdrom_interface is DiskInterface.SCSI:
+            yield _device("scsi-cd", name, f"bus=scsi0.0,scsi-id={len(shape.disks) + index},{options}")
+        else:
+            raise ConfigError(f"a CD drive cannot be on {shape.cdrom_interface}", hint="use sata, ide or scsi")
+
+
+def _ata_place(shape: MachineShape, interface: DiskInterface, port: int) -> str:
+    """Give the bus of the ATA drive number `port`: q35 has six ports built in, pc two IDE channels of two."""
+    if _is_q35(shape):
+        most, place = 6, f"bus=ide.{port}"
+    elif interface is DiskInterface.SATA:
+        most, place = 6, f"bus=ahci0.{port}"
+    elif shape.arch is Arch.AARCH64:
+        raise ConfigError("a virt machine has no IDE", hint="use virtio, scsi, sata or nvme")
+    else:
+        most, place = 4, f"bus=ide.{port // 2},unit={port % 2}"
+    if port >= most:
+        raise ConfigError(f"{shape.machine} has room for {most} {interface} drives")
+    return place
+
+
+def _device(driver: str, name: str, options: str = "", *, slot: int | None = None) -> Argument:
+    parts = [driver, f"id={name}"]
+    if options:
+        parts.append(options)
+    if slot is not None:
+        parts.append(f"addr={slot:#x}")
+    return Argument("device", ",".join(parts), name)
+
+
+def _blockdev(node: str, path: Path, *, driver: str, options: str = "", file: str = "") -> Argument:
+    parts = [f"driver={driver}", f"node-name={node}", "file.driver=file", f"file.filename={_value(path)}"]
+    if "read-only=on" in options:
+        parts.append("file.read-only=on")
+    if file:
+        parts += ["file.aio=threads", "file.discard=unmap", *(f"file.{option}" for option in file.split(","))]
+    if options:
+        parts.append(options)
+    return Argument("blockdev", ",".join(parts), node)
+
+
+def _value(path: Path) -> str:
+    """Give a path as a value of QEMU's `key=value` lists, where a comma is doubled."""
+    return str(path).replace(",", ",,")
+
+
+def _overridden(arguments: list[Argument], shape: MachineShape) -> list[Argument]:
+    """Apply the shape's overrides. Raises ConfigError for an id that no argument has."""
+    for override in shape.overrides:
+        if override.id is None:
+            arguments.append(Argument(override.option.lstrip("-"), override.argument))
+            continue
+        at = next((i for i, argument in enumerate(arguments) if argument.id == override.id), None)
+        if at is None:
+            known = ", ".join(argument.id for argument in arguments if argument.id)
+            raise ConfigError(f"no QEMU argument has the id {override.id!r}", hint=f"there are: {known}")
+        if override.argument is None:
+            del arguments[at]
+        else:
+            option = override.option.lstrip("-") or arguments[at].option
+            arguments[at] = replace(arguments[at], option=option, value=override.argument)
+    return arguments
