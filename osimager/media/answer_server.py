@@ -45,12 +45,9 @@ class AnswerServer:
         """The names of the answers that were fetched whole."""
         return frozenset(self._fetched)
 
-    def url_for_guest(self, name: str = "", host: str = "10.0.2.2") -> str:
-        """Give the URL of the answer `name` as the guest reaches it through `host`; without a name, the folder's.
-
-        The folder's URL ends with a slash (NoCloud's seedfrom needs it).
-        """
-        return f"http://{host}:{self.port}/{self._secret}/{name}"
+    def url_for_guest(self, host: str = "10.0.2.2") -> str:
+        """Give the URL of the folder of answers, without a slash at its end, as the guest reaches it through `host`."""
+        return f"http://{host}:{self.port}/{self._secret}"
 
     def close_answers(self) -> None:
         """Serve nothing any more: the installer has what it needs."""
@@ -61,6 +58,7 @@ class AnswerServer:
         from aiohttp import web
 
         folder, _slash, name = request.path.lstrip("/").partition("/")
+        name = name.lstrip("/")  # a URL put together with one slash too many
         content = self._answers.get(name) if folder == self._secret and self._is_open else None
         if content is None or request.method not in ("GET", "HEAD"):
             shown = request.path.replace(self._secret, "…")

@@ -1,4 +1,4 @@
-"""What an installer ISO offers: its volume id and boot menus, the kernel and initrd of an entry, the command line.
+"""What an installer ISO offers: its volume id and boot menus, the kernel and initrds of an entry.
 
 Everything blocks (`aio.in_thread`). The menus' two languages are read by `isolinux` and `grub`; the ISO's file system
 by `iso9660`.
@@ -26,7 +26,6 @@ _KERNEL_LIMIT = 256 << 20
 _INITRD_LIMIT = 2 << 30
 _SYSLINUX_NAMES = ("isolinux.cfg", "syslinux.cfg", "extlinux.conf")
 _GRUB_RANKS = (r"/efi/boot/grub\.cfg", r"/efi/[^/]+/grub\.cfg", r"/boot/grub/grub\.cfg", r"/boot/grub2/grub\.cfg")
-_RESCUE = re.compile(r"rescue|memory|memtest|troubleshoot|local|hard ?dis[ck]|expert|help|back", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +36,6 @@ class IsoFacts:
     size_bytes: int
     entries: tuple[MenuEntry, ...]
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class BootFiles:
-    """A kernel and its initrd (None: the entry has none), taken out of an ISO."""
-
-    kernel: Path
-    initrd: Path | None
 
 
 def inspect_iso(path: Path) -> IsoFacts:
@@ -72,74 +63,24 @@ def check_volume_id(volume_id: str, pattern: str | None, path: Path) -> None:
         raise MediaError(what, where=Place(path), hint="`osimager iso add FILE` says what an ISO is")
 
 
-def find_entry(entries: Sequence[MenuEntry], wanted: str, firmware: Firmware) -> MenuEntry:
-    """Find the entry whose title or label matches the regular expression `wanted` (empty: the menu's default).
+def extract_boot_files(path: Path, *, kernel: str, initrds: Sequence[str], folder: Path) -> tuple[Path, Path | None]:
+    """Write the `kernel` of the ISO `path`, and its `initrds` as one file (None: there are none), into `folder`.
 
-    The menu of `firmware` is searched first, then the other: the kernels are the same. Raises MediaError that lists
-    what there is.
+    Raises MediaError where they are not on the ISO or too large.
     """
-    ordered = sorted(entries, key=lambda entry: entry.firmware is not firmware)
-    if wanted:
-        expression = re.compile(wanted, re.IGNORECASE)
-        chosen = [entry for entry in ordered if expression.search(entry.title) or expression.fullmatch(entry.label)]
-    else:
-        own = [entry for entry in ordered if entry.firmware is ordered[0].firmware]
-        installing = [entry for entry in own if entry.initrds and not _RESCUE.search(entry.title)]
-        chosen = [*(entry for entry in own if entry.is_default), *installing]
-    if chosen:
-        return chosen[0]
-    titles = ", ".join(repr(title) for title in dict.fromkeys(entry.title for entry in entries)) or "none"
-    asked = f"that matches {wanted!r}" if wanted else "that installs"
-    raise MediaError(
-        f"the ISO's boot menu has no entry {asked}; it has: {titles}", hint="set `boot.menu`, or --boot typed"
-    )
-
-
-def make_command_line(menu_arguments: str, arguments: Iterable[str], drop: Iterable[str] = ()) -> str:
-    """Give the kernel's command line: the menu's arguments without those that fully match a regex of `drop`, and ours.
-
-    Ours go before a `---` or `--`: what follows it is for the installed system (d-i, subiquity) or for init. Each of
-    `arguments` is one argument; one with spaces is quoted as the kernel reads it (lib/cmdline.c, next_arg). Raises
-    MediaError for one that no quoting can carry.
-    """
-    dropped = [re.compile(pattern) for pattern in drop]
-    words = [word for word in _words(menu_arguments) if not any(pattern.fullmatch(word) for pattern in dropped)]
-    at = next((number for number, word in enumerate(words) if word in ("---", "--")), len(words))
-    words[at:at] = [_quoted(argument) for argument in arguments]
-    return " ".join(words)
-
-
-def _words(text: str) -> list[str]:
-    """Split a command line at spaces outside double quotes, as the kernel does."""
-    return re.findall(r'(?:"[^"]*"?|[^\s"])+', text)
-
-
-def _quoted(argument: str) -> str:
-    if not argument or any(ord(letter) < 0x20 for letter in argument) or argument.count('"') % 2:
-        raise MediaError(f"{argument!r} cannot be a kernel argument", hint="no control characters, no odd quote")
-    if _words(argument) == [argument]:
-        return argument
-    if '"' in argument:
-        raise MediaError(f"{argument!r} cannot be a kernel argument", hint="the kernel has no way to quote a quote")
-    name, equals, value = argument.partition("=")
-    return f'{name}="{value}"' if equals and " " not in name else f'"{argument}"'
-
-
-def extract_boot(path: Path, entry: MenuEntry, folder: Path) -> BootFiles:
-    """Write the kernel and the initrds (one after the other, in one file) of `entry` into `folder`."""
-    kernel, initrd = folder / "vmlinuz", folder / "initrd"
+    kernel_file, initrd_file = folder / "vmlinuz", folder / "initrd"
     kept.make_folder(folder)
     with open_iso(path) as iso:
         try:
-            with kernel.open("wb") as out:
-                iso.files.copy(entry.kernel, out, limit_bytes=_KERNEL_LIMIT)
-            if not entry.initrds:
-                return BootFiles(kernel, None)
-            with initrd.open("wb") as out:
-                _join(iso.files, entry.initrds, out)
+            with kernel_file.open("wb") as out:
+                iso.files.copy(kernel, out, limit_bytes=_KERNEL_LIMIT)
+            if not initrds:
+                return kernel_file, None
+            with initrd_file.open("wb") as out:
+                _join(iso.files, initrds, out)
         except OSError as exc:
             raise PrerequisiteError(f"cannot write to {folder}: {exc.strerror}", hint="free some space there") from exc
-    return BootFiles(kernel, initrd)
+    return kernel_file, initrd_file
 
 
 def _join(files: IsoFiles, initrds: Iterable[str], out: BinaryIO) -> None:

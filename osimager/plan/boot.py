@@ -49,8 +49,27 @@ def choose_entry(entries: Sequence[MenuEntry], boot: BootPlan, firmware: Firmwar
 def make_command_line(own: str, added: Sequence[str], drop: Sequence[str]) -> str:
     """Give the menu's arguments without those that match `drop`, ours put before `---` (what follows it, d-i copies to
     the installed system) or at the end.
+
+    Each of `added` is one argument; one with spaces is quoted as the kernel reads it (lib/cmdline.c, next_arg). Raises
+    MediaError for one that no quoting can carry.
     """
     unwanted = [re.compile(pattern) for pattern in drop]
-    words = [word for word in own.split() if not any(pattern.fullmatch(word) for pattern in unwanted)]
+    words = [word for word in _words(own) if not any(pattern.fullmatch(word) for pattern in unwanted)]
     cut = next((index for index, word in enumerate(words) if word in ("---", "--")), len(words))
-    return " ".join([*words[:cut], *added, *words[cut:]])
+    return " ".join([*words[:cut], *(_quoted(argument) for argument in added), *words[cut:]])
+
+
+def _words(text: str) -> list[str]:
+    """Split a command line at spaces outside double quotes, as the kernel does."""
+    return re.findall(r'(?:"[^"]*"?|[^\s"])+', text)
+
+
+def _quoted(argument: str) -> str:
+    if not argument or any(ord(letter) < 0x20 for letter in argument) or argument.count('"') % 2:
+        raise MediaError(f"{argument!r} cannot be a kernel argument", hint="no control characters, no odd quote")
+    if _words(argument) == [argument]:
+        return argument
+    if '"' in argument:
+        raise MediaError(f"{argument!r} cannot be a kernel argument", hint="the kernel has no way to quote a quote")
+    name, equals, value = argument.partition("=")
+    return f'{name}="{value}"' if equals and " " not in name else f'"{argument}"'
