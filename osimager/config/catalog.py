@@ -30,12 +30,36 @@ _OTHER_KINDS = frozenset(("platforms", "locations", "profiles"))
 class Roots:
     """The folders that are searched for each kind, an earlier one wins (`paths.search_path` gives them).
 
-    Platforms, locations and profiles lie in folders of these names under `specs`.
+    Platforms, locations and profiles lie in folders of these names under `specs`, where not said otherwise.
+    `old_tree` is the data folder of an OSImager 1.x, whose meaning of some things is then kept.
     """
 
     specs: tuple[Path, ...]
     files: tuple[Path, ...] = ()
     isos: tuple[Path, ...] = ()
+    platforms: tuple[Path, ...] = ()
+    locations: tuple[Path, ...] = ()
+    old_tree: Path | None = None
+
+    @classmethod
+    def of_old_tree(cls, data: Path, user: Path) -> Roots:
+        """Give the folders of OSImager 1.x: `--data-dir`'s, and before them the user's (`~/.config/osimager`)."""
+
+        def both(kind: str) -> tuple[Path, ...]:
+            return tuple(folder / kind for folder in (user, data))
+
+        return cls(
+            specs=both("specs"),
+            files=both("files"),
+            platforms=both("platforms"),
+            locations=both("locations"),
+            old_tree=data,
+        )
+
+    def folders(self, kind: str) -> tuple[Path, ...]:
+        """Give the folders of `platforms`, `locations` or `profiles`."""
+        own = {"platforms": self.platforms, "locations": self.locations}.get(kind, ())
+        return own or tuple(root / kind for root in self.specs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +104,7 @@ class Catalog:
             found: dict[tuple[str, str, str], TargetEntry] = {}
             for path in self.spec_files():
                 try:
-                    provided = provided_targets(self.document(path), path)
+                    provided = self._provided(path)
                 except ConfigError as exc:
                     self.problems.append(exc)
                     continue
@@ -88,6 +112,13 @@ class Catalog:
                     found.setdefault((entry.dist, entry.version, entry.arch), entry)
             self._targets = tuple(sorted(found.values(), key=lambda e: (e.dist, version_key(e.version), e.arch)))
         return self._targets
+
+    def _provided(self, path: Path) -> list[TargetEntry]:
+        if self.roots.old_tree is None:
+            return provided_targets(self.document(path), path)
+        from osimager.config.oldtree import old_targets
+
+        return old_targets(self, path)
 
     def spec_files(self) -> list[Path]:
         """Give the spec files, those of earlier roots first; a file hides later ones of the same name."""
@@ -103,8 +134,7 @@ class Catalog:
         """Find `name` of a kind (`platforms`, `locations`, `profiles`, or `` for specs) in the search order."""
         if not re.fullmatch(r"[\w.+-]+(/[\w.+-]+)*", name) or ".." in name:
             return None
-        for root in self.roots.specs:
-            base = root / kind
+        for base in self.roots.folders(kind) if kind else self.roots.specs:
             stems = (name,) if kind else (name, f"{name}/spec", f"{name}/{name.rpartition('/')[2]}")
             for stem in stems:
                 for path in (base / f"{stem}{suffix}" for suffix in ("", *SUFFIXES)):
@@ -117,8 +147,8 @@ class Catalog:
         builtin = {"locations": {"local"}, "profiles": {"default"}}.get(kind, set())
         stems = {
             path.stem
-            for root in self.roots.specs
-            for path in (root / kind).glob("*")
+            for folder in self.roots.folders(kind)
+            for path in folder.glob("*")
             if path.suffix in SUFFIXES and path.is_file()
         }
         return tuple(sorted(stems | builtin))
@@ -215,7 +245,7 @@ class Catalog:
         return entries
 
 
-def provided_targets(document: Table, path: Path) -> list[TargetEntry]:
+def provided_targets(document: Table, path: Path, default_arches: tuple[str, ...] = ARCHES) -> list[TargetEntry]:
     """Give the targets that a spec's `provides` stands for; `arches` of a `version_specific` entry go first."""
     provides = document.get("provides")
     if provides is None:
@@ -226,7 +256,7 @@ def provided_targets(document: Table, path: Path) -> list[TargetEntry]:
     dist = provides.get("dist")
     if not isinstance(dist, str) or not dist:
         raise ConfigError("provides needs a dist", where=provides.place("dist"), hint="add dist: NAME")
-    arches = _arches(provides, "arches") or ARCHES
+    arches = _arches(provides, "arches") or default_arches
     entries = []
     for version in provided_versions(provides):
         for arch in _arches_of_version(document, version) or arches:

@@ -116,6 +116,14 @@ class Defs(Names):
         hint = f"did you mean {close[0]!r}?" if close else f"define it under defs, or with -D {name}=VALUE"
         raise ConfigError(f"{name!r} is not defined", where=where, hint=hint)
 
+    def value_or(self, name: str, default: Value) -> Value:
+        """Give the value of `name`, `default` where it is not defined."""
+        return self.value(name, None) if self.is_defined(name) else default
+
+    def replace(self, name: str, value: Value) -> None:
+        """Let `name` have `value` from now on; what was resolved before keeps what it saw."""
+        self._known[name] = value
+
     def text(self, name: str) -> str:
         """Give the value of `name` as text, nothing where it is not defined."""
         return as_text(self.value(name, None)) if self.is_defined(name) else ""

@@ -58,7 +58,7 @@ def resolve(catalog: Catalog, request: Request, lookups: Lookups) -> Configurati
     typed = parse_defines(request.defines)
     merged = Merged()
     defines: dict[str, Value] = dict(typed)
-    merger = Merger(merged, defines, lambda name, where: _included(catalog, name, where))
+    merger = Merger(merged, defines, lambda name, where: find_included(catalog, name, where))
     _lay_all(catalog, request, target, merger)
     for key, text in typed.items():
         was_text = isinstance(merged.tables["defs"].get(key), str)
@@ -105,7 +105,7 @@ def _lay_all(catalog: Catalog, request: Request, target: Target, merger: Merger)
     _put(merged, "firmware", "uefi" if target.arch == "aarch64" else "bios")
     default = catalog.find_file("profiles", "default")
     merger.load(_profile_sections(catalog.document(default)) if default else Table(Path("default"), 1))
-    merger.load(_required(catalog, "platforms", target.platform))
+    merger.load(required(catalog, "platforms", target.platform))
     location = catalog.find_file("locations", target.location)
     if location is not None:
         merger.load(catalog.document(location))
@@ -114,15 +114,16 @@ def _lay_all(catalog: Catalog, request: Request, target: Target, merger: Merger)
     _, _, entry = catalog.find_target(request)
     merger.load(catalog.document(entry.spec))
     if request.profile != "default":
-        merger.load(_profile_sections(_required(catalog, "profiles", request.profile)))
-    _check_support(target, merged)
+        merger.load(_profile_sections(required(catalog, "profiles", request.profile)))
+    check_support(target, merged)
 
 
 def _put(merged: Merged, key: str, value: Value) -> None:
     merged.put("defs", key, value, Origin(_BUILT_IN, "built in", value))
 
 
-def _required(catalog: Catalog, kind: str, name: str) -> Table:
+def required(catalog: Catalog, kind: str, name: str) -> Table:
+    """Give the document of a platform, location or profile. Raises UsageError that lists the known ones."""
     path = catalog.find_file(kind, name)
     if path is None:
         raise _unknown_name(catalog, kind, name)
@@ -133,7 +134,8 @@ def _unknown_name(catalog: Catalog, kind: str, name: str) -> UsageError:
     return UsageError(f"there is no {kind[:-1]} {name!r}", hint=f"there are: {', '.join(catalog.names_of(kind))}")
 
 
-def _included(catalog: Catalog, name: str, where: Place) -> Table:
+def find_included(catalog: Catalog, name: str, where: Place) -> Table:
+    """Give the spec that `include` names. Raises ConfigError at the include's place."""
     path = catalog.find_file("", name)
     if path is None:
         roots = ", ".join(str(root) for root in catalog.roots.specs)
@@ -162,7 +164,7 @@ def _profile_sections(profile: Table) -> Table:
     return result
 
 
-def _check_support(target: Target, merged: Merged) -> None:
+def check_support(target: Target, merged: Merged) -> None:
     """Refuse a target whose spec or location names other platforms or locations."""
     for key, asked in (("platforms", target.platform), ("locations", target.location)):
         named = merged.fields.get(key)

@@ -1,0 +1,409 @@
+"""A data tree of OSImager 1.x (`--data-dir`): its targets, its defs and the Packer build that it stands for.
+
+The rules are the peer's, but for its bugs; `docs/osimager-1.x.md` lists those that are mended.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote, urlparse
+
+from osimager.config.configuration import Defs, Request, make_renderer
+from osimager.config.documents import Items, Table, parse_scalar, read_text
+from osimager.config.lookups import Lookups
+from osimager.config.markers import Renderer, as_text
+from osimager.config.merge import Merged, Merger
+from osimager.config.network import cidr_values, qualified_name, search_list, server_list, server_values
+from osimager.config.resolve import check_support, find_included, parse_defines, required
+from osimager.config.sections import Origin, Target, Value
+from osimager.errors import ConfigError, Place
+
+if TYPE_CHECKING:
+    from osimager.config.catalog import Catalog, TargetEntry
+
+_SETTINGS: Final = Place("(settings)")
+_BUILT_IN: Final = Place("(built in)")
+_MEDIA: Final = ("iso_url", "disk_image_url")
+_VAULT: Final = re.compile(r"\{\{\s*vault\s+`([^`]+)`\s+`([^`]+)`\s*\}\}")
+_USER: Final = re.compile(r"\{\{\s*user\s+`([^`]+)`\s*\}\}")
+_EVARS: Final = {
+    "ANSIBLE_RETRY_FILES_ENABLED": "False",
+    "ANSIBLE_WARNINGS": "False",
+    "ANSIBLE_NOCOWS": "1",
+    "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "False",
+    "ANSIBLE_STDOUT_CALLBACK": "minimal",
+}
+_EXTRA_VARS: Final = (
+    "platform={{user `platform-name`}} location_name={{user `location-name`}} spec_name={{user `spec-name`}}"
+    ' spec_config={{user `spec-config`}} install_dir=">>install_path<<" {{user `ansible-opts`}} >>ansible_extra_vars<<'
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OldSettings:
+    """OSImager's settings file, the keys that configuration depends on, and the folders of this build."""
+
+    user_dir: Path
+    values: Mapping[str, Value] = field(default_factory=dict)
+    temp_dir: str = "/tmp"  # noqa: S108  only a text in defs: nothing is written there
+    build_id: str = "packer-000000000000"
+    home: Path = Path("/")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OldBuild:
+    """What OSImager 1.x would hand to Packer: `config` is the one builder, `render_files` gives the generated files."""
+
+    target: Target
+    spec: Path
+    defs: Mapping[str, Value]
+    variables: Mapping[str, Value]
+    evars: Mapping[str, Value]
+    config: Mapping[str, Value]
+    provisioners: tuple[Value, ...]
+    fields: Mapping[str, Value]
+    merged: Merged
+    renderer: Renderer
+    render_files: Callable[[], dict[str, str]]
+    warnings: tuple[str, ...] = ()
+
+    def packer(self) -> dict[str, Value]:
+        """Give the build as `mkosimage -u` prints it."""
+        return {
+            "variables": dict(self.variables),
+            "provisioners": list(self.provisioners),
+            "builders": [dict(self.config)],
+        }
+
+
+def old_targets(catalog: Catalog, path: Path) -> list[TargetEntry]:
+    """Give the targets of a spec: those with a medium (`iso_url`, `disk_image_url`), on any platform's architecture."""
+    from osimager.config.catalog import provided_targets
+
+    document = catalog.document(path)
+    arches = _platform_arches(catalog)
+    found = []
+    for entry in provided_targets(document, path, arches):
+        if entry.arch in arches and any(_medium(document, entry.version, entry.arch, key) for key in _MEDIA):
+            found.append(entry)
+    return found
+
+
+def _platform_arches(catalog: Catalog) -> tuple[str, ...]:
+    arches: dict[str, None] = {}
+    for name in catalog.names_of("platforms"):
+        named = catalog.document(catalog.find_file("platforms", name) or Path(name)).get("arches")
+        arches |= dict.fromkeys(str(arch) for arch in named) if isinstance(named, list) else {}
+    return tuple(arches)
+
+
+def _medium(document: Table, version: str, arch: str, key: str) -> Value:
+    """Give the raw URL that a spec's own file has for a version and an architecture."""
+    url = _def(document, key)
+    for entry in _entries(document, "arch_specific"):
+        if entry.get("arch") == arch:
+            url = _def(entry, key, url)
+    for entry in _entries(document, "version_specific"):
+        pattern = entry.get("version")
+        if isinstance(pattern, str) and re.fullmatch(pattern, version, re.IGNORECASE):
+            url = _def(entry, key, url)
+            for inner in _entries(entry, "arch_specific"):
+                if inner.get("arch") == arch:
+                    url = _def(inner, key, url)
+    return url
+
+
+def _def(table: Table, key: str, default: Value = None) -> Value:
+    defs = table.get("defs")
+    return defs.get(key, default) if isinstance(defs, dict) else default
+
+
+def _entries(table: Table, key: str) -> list[Table]:
+    found = table.get(key)
+    return [entry for entry in found if isinstance(entry, Table)] if isinstance(found, list) else []
+
+
+def resolve_old(catalog: Catalog, request: Request, lookups: Lookups, settings: OldSettings) -> OldBuild:
+    """Resolve a target of an old tree. Raises UsageError, ConfigError as the native engine does."""
+    platform, location, entry = catalog.find_target(request)
+    target = Target(platform, location, entry.dist, entry.version, entry.arch)
+    merged = Merged()
+    typed = parse_defines(request.defines)
+    _lay_settings(merged, catalog, settings, target)
+    merger = Merger(merged, dict(typed), lambda name, where: find_included(catalog, name, where))
+    _lay_files(catalog, target, merger, entry.spec)
+    defines = {
+        key: text if isinstance(merged.tables["defs"].get(key), str) else parse_scalar(text)
+        for key, text in typed.items()
+    }
+    folders = {"data_path": str(catalog.roots.old_tree), "spec_dir": str(entry.spec.parent)}
+    fixed: dict[str, Value] = {**_fixed(request, target, merged, settings), **folders}
+    defs = Defs(merged, defines, fixed, request.given)
+    defs.may_be_undefined = True
+    renderer = make_renderer(defs, lookups)
+    _add_computed(defs, request, str(fixed["name"]), settings)
+    return _Old(catalog, target, defs, renderer).build(entry.spec)
+
+
+def _lay_settings(merged: Merged, catalog: Catalog, settings: OldSettings, target: Target) -> None:
+    """Lay the settings, and what must be known before `*_specific`."""
+    package = str((catalog.roots.old_tree or Path("/")).parent)
+    built_in: dict[str, Value] = {
+        "base_dir": package,
+        "user_dir": str(settings.user_dir),
+        "packer_cmd": "packer",
+        "ansible_playbook": "config.yml",
+        "iso_path": "/iso",
+        "local_only": False,
+        "cpu_sockets": 1,
+        "cpu_cores": 2,
+        "memory": 2048,
+        "boot_disk_size": 16384,
+        "credential_source": "vault",
+        "vault_addr": "",
+        "vault_token": "",
+        **settings.values,
+        "base_path": package,
+        "install_path": str(settings.user_dir / "install"),
+        **{key: getattr(target, key) for key in ("platform", "location", "dist", "version", "arch")},
+    }
+    for key, value in built_in.items():
+        merged.put("defs", key, value, Origin(_SETTINGS, "settings", value))
+    for key, text in _EVARS.items():
+        merged.put("evars", key, text, Origin(_BUILT_IN, "built in", text))
+    ansible: dict[str, Value] = {
+        "type": "ansible",
+        "playbook_file": ">>ansible_playbook<<",
+        "extra_arguments": ["[>ansible_extra_args<]", "--extra-vars", _EXTRA_VARS],
+    }
+    merged.lists["provisioners"].append((ansible, Origin(_BUILT_IN, "built in", None)))
+
+
+def _lay_files(catalog: Catalog, target: Target, merger: Merger, spec: Path) -> None:
+    merged = merger.merged
+    merger.load(required(catalog, "platforms", target.platform))
+    for key in ("platforms", "locations"):
+        merged.fields.pop(key, None)
+    protected = merged.fields.get("platform_defs")
+    if isinstance(protected, Table):
+        for key, value in protected.items():
+            merged.put("defs", key, value, Origin(protected.place(key), "platform_defs", value))
+        merger.protected = set(protected)
+    location = catalog.find_file("locations", target.location)
+    if location is not None or target.location != "local":
+        merger.load(required(catalog, "locations", target.location))
+        check_support(target, merged)
+    merged.fields.pop("platforms", None)
+    merger.load(catalog.document(spec))
+    check_support(target, merged)
+
+
+def _fixed(request: Request, target: Target, merged: Merged, settings: OldSettings) -> dict[str, Value]:
+    """Give what nothing but `-D` may change."""
+    spec_name = f"{target.dist}-{target.version}-{target.arch}"
+    parts = target.version.split(".")
+    return {
+        "platform": target.platform,
+        "platform_name": target.platform,
+        "platform_type": as_text(merged.tables["config"].get("type", target.platform)),
+        "location": target.location,
+        "location_name": target.location,
+        "spec_name": spec_name,
+        "dist": target.dist,
+        "version": target.version,
+        "major": parts[0],
+        "minor": parts[1] if len(parts) > 1 else "",
+        "arch": target.arch,
+        "user_dir": str(settings.user_dir),
+        "temp_dir": settings.temp_dir,
+        "tmpdir": settings.temp_dir,
+        "build_id": settings.build_id,
+        "name": request.name or spec_name,
+        "ip": request.ip or "",
+    }
+
+
+def _add_computed(defs: Defs, request: Request, name: str, settings: OldSettings) -> None:
+    """Add what follows from other defs; these win over the files as in OSImager."""
+    raw = defs.merged.tables["defs"]
+
+    def take(key: str, value: Callable[[], Value]) -> None:
+        raw.pop(key, None)
+        defs.computed[key] = value
+
+    network: dict[str, str] = {}
+    dns, ntp = (defs.value(key, None) if defs.is_defined(key) else None for key in ("dns", "ntp"))
+    cidr = defs.text("cidr")
+    if cidr and "/" in cidr:
+        try:
+            network = cidr_values(cidr)
+        except ValueError as exc:
+            where = defs.merged.place("defs", "cidr")
+            raise ConfigError(f"cidr: {exc}", where=where, hint="correct cidr") from None
+    for key in ("subnet", "prefix"):
+        take(key, lambda key=key: network.get(key, ""))  # type: ignore[misc]
+    if not defs.text("gateway"):
+        take("gateway", lambda: network.get("gateway", ""))
+    take("gw", lambda: defs.value("gateway", None))
+    if network and not defs.text("netmask"):
+        take("netmask", lambda: network["netmask"])
+    take("dns_search", lambda: " ".join(search_list(dns)))
+    for key, server in {**server_values("dns", server_list(dns)), **server_values("ntp", server_list(ntp))}.items():
+        take(key, lambda server=server: server)  # type: ignore[misc]
+    take(
+        "fqdn",
+        lambda: qualified_name(name, is_given=request.name is not None, asked=request.fqdn, domain=defs.text("domain")),
+    )
+    take("hostname", lambda: defs.text("fqdn").partition(".")[0])
+    iso_path = str(settings.home / as_text(raw.get("iso_path"))).rstrip("/")
+    raw["iso_path"] = as_text(settings.values.get("iso_path", "/iso")) if iso_path == "" else iso_path
+    if isinstance(raw.get("vms_path"), str) and raw["vms_path"]:
+        vms_path = as_text(defs.value("vms_path", None))
+        defs.computed["vms_path"] = lambda: str(settings.home / vms_path).rstrip("/")
+    if defs.text("iso_url") and not raw.get("iso_name"):
+        take("iso_name", lambda: _file_name(defs.text("iso_url")))
+    image = bool(raw.get("disk_image_url"))
+    if image and not raw.get("disk_image_name"):
+        take("disk_image_name", lambda: _file_name(defs.text("disk_image_url")))
+    take("image_import", lambda: "true" if image else "")
+
+
+def _file_name(url: str) -> str:
+    """Give the name a URL's file is kept by."""
+    path = url if url.startswith("/") else urlparse(url).path
+    return unquote(path.rpartition("/")[2]).replace(" ", "-")
+
+
+class _Old:
+    """Render the sections of one old target."""
+
+    def __init__(self, catalog: Catalog, target: Target, defs: Defs, renderer: Renderer) -> None:
+        self.catalog, self.target, self.defs, self.renderer = catalog, target, defs, renderer
+        self.merged = defs.merged
+
+    def build(self, spec: Path) -> OldBuild:
+        """Give the whole build."""
+        defs = {name: self.defs.value(name, None) for name in self.defs}
+        self._use_local_iso(defs)
+        merged = self.merged
+        variables = {key: self.value("variables", key) for key in merged.tables["variables"]}
+        fqdn = as_text(defs["fqdn"])
+        variables |= {
+            "platform-name": self.target.platform,
+            "location-name": self.target.location,
+            "spec-name": as_text(defs["spec_name"]),
+            "spec-config": as_text(defs.get("spec_config", "tasks/spec.yml")),
+            "name": as_text(defs["name"]),
+            "fqdn": fqdn,
+        }
+        undefined = tuple(f"{name!r} is not defined ({where})" for name, where in self.defs.undefined.items())
+        return OldBuild(
+            target=self.target,
+            spec=spec,
+            defs=defs,
+            variables=variables,
+            evars=self.evars(),
+            config=self.config(),
+            provisioners=tuple(self.provisioners()),
+            fields=dict(merged.fields),
+            merged=merged,
+            renderer=self.renderer,
+            render_files=self.files,
+            warnings=undefined,
+        )
+
+    def _use_local_iso(self, defs: dict[str, Value]) -> None:
+        """A file that lies in `iso_path` already is used, not downloaded again."""
+        url = as_text(defs.get("iso_url"))
+        path = url.removeprefix("file://") if url.startswith("file://") else f"{defs['iso_path']}/{_file_name(url)}"
+        if url and not defs.get("local_only") and Path(path).is_file():
+            defs["local_only"] = True
+            self.defs.replace("local_only", True)
+
+    @property
+    def is_skipped(self) -> bool:
+        """Tell whether the spec wants no post-install configuration."""
+        return bool(self.merged.fields.get("skip_config"))
+
+    def evars(self) -> dict[str, Value]:
+        """Give what the environment gets: also the virtual environment of the Ansible that the spec names."""
+        evars = {key: self.value("evars", key) for key in self.merged.tables["evars"]}
+        evars["RES_OPTIONS"] = f"nameserver {self.defs.text('dns1')}"
+        version = self.merged.fields.get("ansible_version")
+        if version and not self.is_skipped:
+            path = self.renderer.lookups.environment("PATH") or ""
+            evars["PATH"] = f"{self.defs.text('venv_dir')}/{as_text(version)}/bin:{path}"
+        return evars
+
+    def value(self, section: str, key: str) -> Value:
+        raw = _without_vault(self.merged.tables[section][key])
+        return self.renderer.resolve_value(raw, self.merged.place(section, key))
+
+    def config(self) -> dict[str, Value]:
+        """Give the builder; an empty text counts as not given."""
+        table = self.merged.tables["config"]
+        left_out = set()
+        if not self.defs.value_or("boot", True):
+            left_out |= {"boot_command", "boot_wait"}
+        if not self.defs.value_or("shutcmd", True):
+            left_out |= {"shutdown_command"}
+        config = {key: self.value("config", key) for key in table if key not in left_out}
+        config["name"] = self.defs.text("spec_name")
+        return {key: value for key, value in config.items() if not _is_empty(value, table.get(key))}
+
+    def provisioners(self) -> list[Value]:
+        if self.is_skipped:
+            return []
+        lists = self.merged.lists
+        items = [*lists["pre_provisioners"], *lists["provisioners"], *lists["post_provisioners"]]
+        return [self.renderer.resolve_value(_without_vault(raw), origin.place) for raw, origin in items]
+
+    def files(self) -> dict[str, str]:
+        """Give the generated files by their names. Raises ConfigError for a source that does not exist."""
+        texts: dict[str, str] = {}
+        for raw, origin in self.merged.lists["files"]:
+            item = self.renderer.resolve_value(raw, origin.place)
+            if isinstance(item, dict) and item.get("dest"):
+                texts[as_text(item["dest"])] = self.file(item.get("sources"), origin.place)
+        return texts
+
+    def file(self, sources: Value, where: Place) -> str:
+        parts = []
+        for name in sources if isinstance(sources, list) else ():
+            path = self.catalog.find_source(as_text(name))
+            if path is None:
+                roots = ", ".join(str(root) for root in self.catalog.roots.files)
+                raise ConfigError(f"the file {as_text(name)!r} does not exist", where=where, hint=f"looked in {roots}")
+            parts.append(self.renderer.render(read_text(path), Place(path, 1)))
+        return "".join(parts)
+
+
+def _is_empty(value: Value, raw: Value) -> bool:
+    """Tell whether a builder's value counts as not given: an empty text, or a marker that came to nothing."""
+    return value == "" or (value is None and raw is not None)
+
+
+def _without_vault(value: Value) -> Value:
+    """Turn Packer's vault references into markers, all levels down; places are kept."""
+    if isinstance(value, str):
+        return _VAULT.sub(r"|>\1:\2<|", value) if "vault" in value else value
+    if isinstance(value, Table):
+        table = Table(value.path, value.line)
+        table.update({key: _without_vault(inner) for key, inner in value.items()})
+        table.lines = value.lines
+        return table
+    if isinstance(value, Items):
+        items = Items(value.path, value.line)
+        items.extend(map(_without_vault, value))
+        items.lines = value.lines
+        return items
+    return value
+
+
+def resolve_user(text: str, variables: Mapping[str, Value]) -> str:
+    """Replace Packer's `{{user `name`}}` by the variable's value."""
+    return _USER.sub(lambda match: as_text(variables.get(match[1])), text)
