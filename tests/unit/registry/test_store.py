@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import multiprocessing
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -286,20 +287,23 @@ def test_what_a_newer_osimager_added_is_kept(registry: Registry) -> None:
     assert after["images"][entry.id] == image  # type: ignore[index]
 
 
-def _add_many(path: Path, start: int) -> None:
-    for number in range(start, start + 10):
-        Registry.open(path).add(make_entry(created=NOW + timedelta(seconds=number)))
+_WRITER = """
+import dataclasses, pathlib, sys
+from osimager.registry.store import Registry
+
+registry = Registry.open(pathlib.Path(sys.argv[1]))
+for number in range(10):
+    entry = registry.load()[0]
+    registry.add(dataclasses.replace(entry, id=f"{sys.argv[2]}-{number}"))
+"""
 
 
 def test_two_writers_lose_nothing(registry: Registry) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    writers = [spawn.Process(target=_add_many, args=(registry.path, start)) for start in (0, 10)]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
-        writer.close()
-    assert len(registry.load()) == 20
+    registry.add(make_entry())
+    argv = [sys.executable, "-c", _WRITER, str(registry.path)]
+    writers = [subprocess.Popen([*argv, name]) for name in ("one", "two")]
+    assert [writer.wait() for writer in writers] == [0, 0]
+    assert len(registry.load()) == 21
     leftovers = [path.name for path in registry.path.parent.iterdir() if path.name.startswith(".partial-")]
     assert leftovers == []
 
