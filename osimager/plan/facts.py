@@ -29,6 +29,7 @@ class QemuFacts:
     devices: frozenset[str]
     machines: frozenset[str]
     digest: str
+    accelerators: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
