@@ -6,21 +6,36 @@ configuration = catalog.resolve(Request(target="debian-12"), lookups)
 
 from __future__ import annotations
 
-import difflib
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from osimager.arch import ALIASES
-from osimager.config.configuration import Configuration, Request
 from osimager.config.documents import SUFFIXES, Items, Table, load_document
-from osimager.config.lookups import Lookups
-from osimager.config.sections import IsoEntry, Value
+from osimager.config.request import Request
+from osimager.config.values import Value
 from osimager.config.versions import expand_range, latest_version, version_key
 from osimager.errors import ConfigError, Place, UsageError
 
+if TYPE_CHECKING:
+    from osimager.config.configuration import Configuration
+    from osimager.config.lookups import Lookups
+    from osimager.config.sections import IsoEntry
+
 __all__ = ["Catalog", "Configuration", "Request", "Roots", "TargetEntry"]
+
+
+def __getattr__(name: str) -> Any:
+    """Give `Configuration` when somebody asks for it: a listing does without."""
+    if name == "Configuration":
+        from osimager.config.configuration import Configuration
+
+        return Configuration
+    raise AttributeError(name)
+
 
 ARCHES = ("x86_64", "aarch64")
 _OTHER_KINDS = frozenset(("platforms", "locations", "profiles"))
@@ -83,6 +98,7 @@ class Catalog:
         self.problems: list[ConfigError] = []
         self._documents: dict[Path, Table] = {}
         self._targets: tuple[TargetEntry, ...] | None = None
+        self._arches: tuple[str, ...] = ()
 
     @classmethod
     def open(cls, roots: Roots) -> Catalog:
@@ -116,18 +132,27 @@ class Catalog:
     def _provided(self, path: Path) -> list[TargetEntry]:
         if self.roots.old_tree is None:
             return provided_targets(self.document(path), path)
-        from osimager.config.oldtree import old_targets
+        from osimager.config.oldtargets import old_targets, platform_arches
 
-        return old_targets(self, path)
+        self._arches = self._arches or platform_arches(self)
+        return old_targets(self, path, self._arches)
 
     def spec_files(self) -> list[Path]:
-        """Give the spec files, those of earlier roots first; a file hides later ones of the same name."""
+        """Give the spec files, those of earlier roots first; a file hides later ones of the same name.
+
+        Old trees keep playbooks beside their specs: there, only JSON files and those called `spec` count.
+        """
         found: dict[str, Path] = {}
         for root in self.roots.specs:
-            for path in sorted(root.rglob("*")):
-                relative = path.relative_to(root)
-                if path.suffix in SUFFIXES and relative.parts[0] not in _OTHER_KINDS:
-                    found.setdefault(str(relative.with_suffix("")), path)
+            for folder, folders, names in os.walk(root):
+                folders.sort()
+                if folder == str(root):
+                    folders[:] = [name for name in folders if name not in _OTHER_KINDS]
+                for name in sorted(names):
+                    stem, suffix = os.path.splitext(name)  # noqa: PTH122  a name, not a path
+                    if suffix in SUFFIXES and (self.roots.old_tree is None or suffix == ".json" or stem == "spec"):
+                        path = Path(folder, name)
+                        found.setdefault(f"{path.parent.relative_to(root)}/{stem}", path)
         return list(found.values())
 
     def find_file(self, kind: str, name: str) -> Path | None:
@@ -208,6 +233,8 @@ class Catalog:
 
     def _unknown(self, text: str, arch: str | None) -> UsageError:
         names = dict.fromkeys(f"{entry.dist}-{entry.version}" for entry in self.targets())
+        import difflib
+
         close = difflib.get_close_matches(_split_arch(text)[0], names, 3, 0.7)
         hint = f"did you mean {' or '.join(close)}?" if close else "`osimager spec list` shows every target"
         where = [place for problem in self.problems for place in problem.where[:1]]

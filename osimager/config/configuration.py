@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from osimager.config.lookups import Lookups
 from osimager.config.markers import Escape, Names, Renderer, as_text
 from osimager.config.merge import Merged
 from osimager.config.network import cidr_values, qualified_name, search_list, server_list, server_values
+from osimager.config.request import Request
 from osimager.config.sections import Origin, Sections, Target, Value
 from osimager.errors import ConfigError, Place
 from osimager.holes import ANSWER_URL, BUILD_PASSWORD, BUILD_PASSWORD_CRYPT, BUILD_PUBLIC_KEY, hole
@@ -22,25 +23,6 @@ _EMPTY_BY_DEFAULT = ("domain", "dns1", "dns2", "dns3", "ntp1", "ntp2", "proxy", 
 # What only a build knows: holes until then.
 _HOLES = (ANSWER_URL, BUILD_PUBLIC_KEY, BUILD_PASSWORD, BUILD_PASSWORD_CRYPT)
 _EMPTY_NETWORK = ("subnet", "prefix", "netmask", "gateway")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What a person asked for. `defines` is `-D` as it was typed, each once; `given` are values that the caller adds
-    to the defs over everything else (holes such as `answer_url`).
-    """
-
-    target: str
-    host_arch: str = "x86_64"
-    arch: str | None = None
-    profile: str = "default"
-    name: str | None = None
-    ip: str | None = None
-    fqdn: str | None = None
-    defines: tuple[str, ...] = ()
-    firmware: str | None = None
-    iso: str | None = None
-    given: Mapping[str, str] = field(default_factory=dict)
 
 
 class Defs(Names):

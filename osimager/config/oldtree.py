@@ -12,22 +12,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlparse
 
-from osimager.config.configuration import Defs, Request, make_renderer
+from osimager.config.configuration import Defs, make_renderer
 from osimager.config.documents import Items, Table, parse_scalar, read_text
 from osimager.config.lookups import Lookups
 from osimager.config.markers import Renderer, as_text
 from osimager.config.merge import Merged, Merger
 from osimager.config.network import cidr_values, qualified_name, search_list, server_list, server_values
+from osimager.config.request import Request
 from osimager.config.resolve import check_support, find_included, parse_defines, required
 from osimager.config.sections import Origin, Target, Value
 from osimager.errors import ConfigError, Place
 
 if TYPE_CHECKING:
-    from osimager.config.catalog import Catalog, TargetEntry
+    from osimager.config.catalog import Catalog
 
 _SETTINGS: Final = Place("(settings)")
 _BUILT_IN: Final = Place("(built in)")
-_MEDIA: Final = ("iso_url", "disk_image_url")
 _VAULT: Final = re.compile(r"\{\{\s*vault\s+`([^`]+)`\s+`([^`]+)`\s*\}\}")
 _USER: Final = re.compile(r"\{\{\s*user\s+`([^`]+)`\s*\}\}")
 _EVARS: Final = {
@@ -78,53 +78,6 @@ class OldBuild:
             "provisioners": list(self.provisioners),
             "builders": [dict(self.config)],
         }
-
-
-def old_targets(catalog: Catalog, path: Path) -> list[TargetEntry]:
-    """Give the targets of a spec: those with a medium (`iso_url`, `disk_image_url`), on any platform's architecture."""
-    from osimager.config.catalog import provided_targets
-
-    document = catalog.document(path)
-    arches = _platform_arches(catalog)
-    found = []
-    for entry in provided_targets(document, path, arches):
-        if entry.arch in arches and any(_medium(document, entry.version, entry.arch, key) for key in _MEDIA):
-            found.append(entry)
-    return found
-
-
-def _platform_arches(catalog: Catalog) -> tuple[str, ...]:
-    arches: dict[str, None] = {}
-    for name in catalog.names_of("platforms"):
-        named = catalog.document(catalog.find_file("platforms", name) or Path(name)).get("arches")
-        arches |= dict.fromkeys(str(arch) for arch in named) if isinstance(named, list) else {}
-    return tuple(arches)
-
-
-def _medium(document: Table, version: str, arch: str, key: str) -> Value:
-    """Give the raw URL that a spec's own file has for a version and an architecture."""
-    url = _def(document, key)
-    for entry in _entries(document, "arch_specific"):
-        if entry.get("arch") == arch:
-            url = _def(entry, key, url)
-    for entry in _entries(document, "version_specific"):
-        pattern = entry.get("version")
-        if isinstance(pattern, str) and re.fullmatch(pattern, version, re.IGNORECASE):
-            url = _def(entry, key, url)
-            for inner in _entries(entry, "arch_specific"):
-                if inner.get("arch") == arch:
-                    url = _def(inner, key, url)
-    return url
-
-
-def _def(table: Table, key: str, default: Value = None) -> Value:
-    defs = table.get("defs")
-    return defs.get(key, default) if isinstance(defs, dict) else default
-
-
-def _entries(table: Table, key: str) -> list[Table]:
-    found = table.get(key)
-    return [entry for entry in found if isinstance(entry, Table)] if isinstance(found, list) else []
 
 
 def resolve_old(catalog: Catalog, request: Request, lookups: Lookups, settings: OldSettings) -> OldBuild:

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from osimager.config import models
-from osimager.config.configuration import Configuration, Defs, Request, add_computed, make_renderer
+from osimager.config.configuration import Configuration, Defs, add_computed, make_renderer
 from osimager.config.documents import Items, Table, parse_scalar, read_text
 from osimager.config.lookups import Lookups
 from osimager.config.markers import Renderer, as_text
 from osimager.config.merge import Merged, Merger, deep_merge
+from osimager.config.request import Request
 from osimager.config.sections import FileSection, Fragment, MachineSection, Origin, Sections, StepSection, Target, Value
 from osimager.errors import ConfigError, ConfigErrors, Place, UsageError
 

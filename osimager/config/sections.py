@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from osimager.arch import Firmware
+from osimager.config.values import Scalar, Value
 from osimager.errors import Place
 
-# A configuration value as plain Python: what YAML, JSON and TOML have in common.
-Scalar = str | int | float | bool | None
-Value = Scalar | list["Value"] | dict[str, "Value"]
+__all__ = [
+    "AccessSection", "FileSection", "Fragment", "InstallerSection", "IsoEntry", "MachineSection", "Origin", "Rung",
+    "Scalar", "SealSection", "Sections", "SeedSection", "StepKind", "StepSection", "Target", "Value", "VerifySection",
+]  # fmt: skip
 
 
 class Rung(StrEnum):

@@ -1,0 +1,104 @@
+"""The TOML reader of `documents`: tomllib's values, and the line of each key found beside it."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+
+from osimager.config.documents import MOST_DEPTH, Items, Table
+from osimager.config.values import Value
+from osimager.errors import ConfigError, Place
+
+_TOML_LINE = re.compile(r"\(at line (\d+)")
+_TOML_STRING = r'"""(?:\\.|[^\\])*?"""|\'\'\'.*?\'\'\'|"(?:\\.|[^"\\\n])*"|\'[^\'\n]*\''
+_TOML_TOKEN = re.compile(
+    rf"(?P<comment>#[^\n]*)|(?P<text>{_TOML_STRING})|(?P<other>[\[\]{{}}=,\n.]|[^\s\[\]{{}}=,.#\"']+)", re.S
+)
+
+
+def load_toml(path: Path, text: str) -> Value:
+    """Read a TOML text. Raises ConfigError with the line of what is wrong."""
+    try:
+        plain = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as exc:
+        found = _TOML_LINE.search(str(exc))
+        what = re.sub(r" \(at .*\)", "", str(exc))
+        line = int(found[1]) if found else text.count("\n") + 1
+        raise ConfigError(f"not TOML: {what}", where=Place(path, line), hint="check quotes and brackets") from exc
+    except RecursionError:
+        raise ConfigError("not TOML: too deeply nested", where=Place(path), hint="split this file") from None
+    return _TomlPlacer(path, _toml_lines(text)).place(plain, (), 1)
+
+
+def _toml_lines(text: str) -> dict[tuple[str, ...], int]:
+    """Find the line of each key path; an element of an array of tables has its number in the path."""
+    lines: dict[tuple[str, ...], int] = {}
+    counts: dict[tuple[str, ...], int] = {}
+    table: tuple[str, ...] = ()
+    for match in re.finditer(r"[^\n]*", _blank_values(text)):
+        stripped = match[0].strip()
+        line = text.count("\n", 0, match.start()) + 1
+        if header := re.fullmatch(r"(\[\[?)\s*(.+?)\s*\]\]?", stripped):
+            table = _numbered(_toml_key(header[2]), counts)
+            if header[1] == "[[":
+                counts[table] = counts.get(table, -1) + 1
+                table = (*table, str(counts[table]))
+            lines.setdefault(table, line)
+        elif key := re.match(r"((?:\"[^\"]*\"|'[^']*'|[\w-]+|\s*\.\s*)+?)\s*=", stripped):
+            lines.setdefault((*table, *_toml_key(key[1])), line)
+    return lines
+
+
+def _blank_values(text: str) -> str:
+    """Give `text` with comments and multi-line strings blanked, its lines kept."""
+
+    def blank(match: re.Match[str]) -> str:
+        found = match[0]
+        if match["comment"] is not None:
+            return ""
+        return re.sub(r"[^\n]", " ", found) if found.startswith(('"""', "'''")) else found
+
+    return _TOML_TOKEN.sub(blank, text)
+
+
+def _toml_key(text: str) -> tuple[str, ...]:
+    parts = re.findall(r"\"([^\"]*)\"|'([^']*)'|([\w-]+)", text)
+    return tuple(double or single or bare for double, single, bare in parts)
+
+
+def _numbered(key: Sequence[str], counts: dict[tuple[str, ...], int]) -> tuple[str, ...]:
+    """Put the number of the current element behind each part of a header that names an array of tables."""
+    path: tuple[str, ...] = ()
+    for position, part in enumerate(key):
+        path = (*path, part)
+        if path in counts and position < len(key) - 1:
+            path = (*path, str(counts[path]))
+    return path
+
+
+class _TomlPlacer:
+    """Give the values that tomllib read their lines."""
+
+    def __init__(self, path: Path, lines: dict[tuple[str, ...], int]) -> None:
+        self.path, self.lines = path, lines
+
+    def place(self, value: object, key: tuple[str, ...], outer_line: int) -> Value:
+        line = self.lines.get(key, outer_line)
+        if len(key) > MOST_DEPTH:
+            raise ConfigError("too deeply nested", where=Place(self.path, line), hint="split this file")
+        if isinstance(value, dict):
+            table = Table(self.path, line)
+            for name, inner in value.items():
+                table[name] = self.place(inner, (*key, name), line)
+                table.lines[name] = self.lines.get((*key, name), line)
+            return table
+        if isinstance(value, list):
+            items = Items(self.path, line)
+            for index, inner in enumerate(value):
+                items.append(self.place(inner, (*key, str(index)), line))
+                items.lines.append(self.lines.get((*key, str(index)), line))
+            return items
+        # The last case: TOML's dates and times.
+        return value if isinstance(value, str | int | float | bool) else str(value)
