@@ -1,0 +1,432 @@
+"""The way into a running guest over SSH, with this build's key. The only import site of paramiko (and cryptography).
+
+paramiko blocks, so it runs in threads; a cancel shuts its socket down, which ends whatever waits on it. It is imported
+when first used: it costs 0.2 s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import concurrent.futures
+import contextlib
+import functools
+import io
+import logging
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
+
+from osimager.aio import finish, in_thread
+from osimager.env import Env
+from osimager.errors import MachineError, ProvisionError
+from osimager.events import ConnectionTried
+from osimager.plan.model import Access
+from osimager.ports import Endpoint
+from osimager.provision.banner import wait_banner
+from osimager.provision.remote import GET, PUT, LineSplitter, render_command, render_program
+from osimager.units import format_duration
+
+if TYPE_CHECKING:
+    import paramiko
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+T = TypeVar("T")
+
+# Under TCG a key exchange takes seconds; the stage's deadline is the real limit.
+HANDSHAKE_S = 60.0
+# Pauses after a login that was refused. OpenSSH 9.8's PerSourcePenalties shuts out for longer who fails three times
+# in 15 s, so only the first retries are quick (a refusal while the guest still starts: pam_nologin, cloud-init).
+REFUSED_PAUSES_S = (0.3, 0.6, 5.0)
+MOST_OUTPUT_BYTES = 16 << 20
+_ENDED_BY_SIGNAL = (-1, 129, 137, 143)
+
+logging.getLogger("paramiko").addHandler(logging.NullHandler())  # else it prints its tracebacks on stderr
+
+
+@dataclass(frozen=True, slots=True)
+class BuildKey:
+    """An Ed25519 key of one build: `private` is OpenSSH's format (secret), `public_line` authorized_keys'."""
+
+    private: str = field(repr=False)
+    public_line: str
+
+
+class ConnectionLost(ProvisionError):
+    """The guest went away, or sshd did, while something ran there."""
+
+
+def make_key(env: Env) -> BuildKey:
+    """Make a new key, known to the masker."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    return _known_key(Ed25519PrivateKey.from_private_bytes(env.entropy(32)), env)
+
+
+def parse_key(private: str, env: Env) -> BuildKey:
+    """Read a key that `make_key` made (an INSTALL layer keeps it). Raises MachineError where the text is none."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+
+    try:
+        key = load_ssh_private_key(private.encode(), None)
+    except ValueError as exc:
+        raise MachineError("the key kept with the installed disk cannot be read", hint="build with --force") from exc
+    if not isinstance(key, Ed25519PrivateKey):
+        raise MachineError("the key kept with the installed disk is not osimager's", hint="build with --force")
+    return _known_key(key, env, private)
+
+
+def _known_key(key: Ed25519PrivateKey, env: Env, private: str | None = None) -> BuildKey:
+    """Tell the masker of the secret part only: the private text holds the public key as well, which may be shown."""
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+    private = private or key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()
+    lines = private.strip().splitlines()[1:-1]
+    start = base64.b64decode("".join(lines)).rindex(key.private_bytes_raw()) * 4 // 3
+    for number in range(start // len(lines[0]), (start + 43) // len(lines[0]) + 1):
+        env.masker.register(lines[number])
+    public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+    return BuildKey(private, f"{public} osimager-build")
+
+
+@contextlib.asynccontextmanager
+async def open_ssh(
+    endpoint: Endpoint, access: Access, key: BuildKey, env: Env, *, host_key: str | None = None
+) -> AsyncIterator[SshCommunicator]:
+    """Try until the guest accepts `key`, then give the way in. The deadline is the caller's.
+
+    Whatever answers and refuses the key (a live installer's own sshd) is only another try. The host key is accepted on
+    first use: `SshCommunicator.host_key`, to be given as `host_key` when the same guest is connected to again.
+    """
+    transport = await _log_in_at_last(endpoint, access, key, env, host_key)
+    try:
+        yield SshCommunicator(transport, access, env)
+    finally:
+        await finish(in_thread(functools.partial(_close, transport)), 5.0)
+
+
+async def has_login(endpoint: Endpoint, user: str, credential: BuildKey | str) -> bool:
+    """Tell whether sshd lets `user` in with a key or a password. Raises MachineError where it does not answer."""
+    sock = await wait_banner(endpoint, lambda _tried: None)
+    try:
+        transport = await in_thread(
+            functools.partial(_log_in, sock, user, credential, None), on_cancel=functools.partial(_shut, sock)
+        )
+    except _Refused:
+        return False
+    except _HandshakeFailed as exc:
+        raise MachineError(f"the guest's sshd does not talk: {exc}") from exc
+    await finish(in_thread(functools.partial(_close, transport)), 5.0)
+    return True
+
+
+async def _log_in_at_last(
+    endpoint: Endpoint, access: Access, key: BuildKey, env: Env, host_key: str | None
+) -> paramiko.Transport:
+    refusals = 0
+    while True:
+        sock = await wait_banner(endpoint, env.emit)
+        try:
+            transport = await in_thread(
+                functools.partial(_log_in, sock, access.user, key, host_key), on_cancel=functools.partial(_shut, sock)
+            )
+        except _Refused as exc:
+            env.emit(ConnectionTried("key-refused", str(exc)))
+            pause_s = REFUSED_PAUSES_S[min(refusals, len(REFUSED_PAUSES_S) - 1)]
+            refusals += 1
+        except _HandshakeFailed as exc:
+            env.emit(ConnectionTried("no-banner", str(exc)))
+            pause_s = REFUSED_PAUSES_S[0]
+        else:
+            env.emit(ConnectionTried("open", f"{access.user}@{endpoint.host}:{endpoint.port}"))
+            return transport
+        await asyncio.sleep(pause_s)
+
+
+class _Refused(Exception):
+    """Sshd talked, and did not let us in."""
+
+
+class _HandshakeFailed(Exception):
+    """The peer went away, or is no SSH server."""
+
+
+def _log_in(sock: socket.socket, user: str, credential: BuildKey | str, host_key: str | None) -> paramiko.Transport:
+    """Shake hands and log in, blocking; close the socket unless that went well. For a thread."""
+    import paramiko
+
+    transport = paramiko.Transport(sock)
+    transport.banner_timeout = transport.handshake_timeout = transport.auth_timeout = HANDSHAKE_S
+    done = False
+    try:
+        transport.start_client(timeout=HANDSHAKE_S)
+        found = _host_key_line(transport)
+        if host_key is not None and found != host_key:
+            raise _Refused("another host key than before")
+        if isinstance(credential, BuildKey):
+            left = transport.auth_publickey(user, paramiko.Ed25519Key.from_private_key(io.StringIO(credential.private)))
+        else:
+            left = transport.auth_password(user, credential, fallback=True)
+        done = transport.is_authenticated()
+        if not done:
+            raise _Refused(f"more is asked for: {', '.join(left)}")
+    except paramiko.AuthenticationException as exc:
+        raise _Refused(str(exc)) from exc
+    except (paramiko.SSHException, OSError, EOFError) as exc:
+        raise _HandshakeFailed(str(exc) or type(exc).__name__) from exc
+    finally:
+        if not done:
+            _close(transport)
+    transport.use_compression(False)
+    return transport
+
+
+def _host_key_line(transport: paramiko.Transport) -> str:
+    key = transport.get_remote_server_key()
+    return f"{key.get_name()} {key.get_base64()}"
+
+
+def _shut(sock: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
+
+
+def _close(transport: paramiko.Transport) -> None:
+    """End the connection and its thread."""
+    sock = transport.sock
+    if isinstance(sock, socket.socket):
+        _shut(sock)
+    transport.close()
+    if transport.is_alive():
+        transport.join(2.0)
+    sock.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """How a command in the guest ended: `status` -1 where sshd gave none; `stderr` unless it was merged."""
+
+    status: int
+    stderr: str
+
+
+class SshCommunicator:
+    """ports.Communicator over one SSH connection. Everything is done as root, through `access.become` if need be."""
+
+    def __init__(self, transport: paramiko.Transport, access: Access, env: Env) -> None:
+        self._transport = transport
+        self._access = access
+        self._env = env
+        self.host_key = _host_key_line(transport)
+
+    async def run(
+        self,
+        script: str,
+        *,
+        on_line: Callable[[str], None] | None = None,
+        environment: Mapping[str, str] | None = None,
+        deadline_s: float,
+    ) -> int:
+        """Run `script` as root, under its own `#!` interpreter, and give its exit status."""
+        splitter = LineSplitter(on_line or (lambda _line: None))
+        output = _Output(self._token(), splitter.feed)
+        ended = await self._run_program(script, environment or {}, output, merge=True, deadline_s=deadline_s)
+        splitter.end()
+        return ended.status
+
+    async def read(self, script: str, *, deadline_s: float) -> str:
+        """Run `script` as root and give what it wrote to standard output."""
+        collected = _Collected(MOST_OUTPUT_BYTES)
+        output = _Output(self._token(), collected.add)
+        ended = await self._run_program(script, {}, output, merge=False, deadline_s=deadline_s)
+        if ended.status != 0:
+            said = " / ".join(ended.stderr.strip().splitlines()[-5:]) or "it said nothing on stderr"
+            raise ProvisionError(f"a script in the guest exited with status {ended.status}: {said}")
+        return collected.data.decode(errors="replace")
+
+    async def put(self, content: bytes, path: str, *, mode: int, deadline_s: float) -> None:
+        """Write `content` to `path`, as root: beside it first, then renamed. Missing folders are made."""
+        words = ("sh", "-c", PUT, "osimager", path, f"{mode:o}", str(len(content)), f"osimager-{self._token()}")
+        what = f"{path} was written"
+        ended = await self._converse(words, content, lambda _chunk: None, what=what, merge=False, deadline_s=deadline_s)
+        if ended.status != 0:
+            raise ProvisionError(f"cannot write {path} in the guest: {_last_line(ended)}")
+
+    async def get(self, path: str, *, deadline_s: float, limit_bytes: int) -> bytes:
+        """Read `path`, as root. Raises ProvisionError where it cannot be read or is larger than `limit_bytes`."""
+        collected = _Collected(limit_bytes + 1)
+        words = ("sh", "-c", GET, "osimager", path, str(limit_bytes + 1))
+        what = f"{path} was read"
+        ended = await self._converse(words, b"", collected.add, what=what, merge=False, deadline_s=deadline_s)
+        if ended.status != 0:
+            raise ProvisionError(f"cannot read {path} in the guest: {_last_line(ended)}")
+        if len(collected.data) > limit_bytes:
+            raise ProvisionError(f"{path} in the guest is larger than {limit_bytes} bytes")
+        return bytes(collected.data)
+
+    def _token(self) -> str:
+        return self._env.entropy(8).hex()
+
+    async def _run_program(
+        self, script: str, environment: Mapping[str, str], output: _Output, *, merge: bool, deadline_s: float
+    ) -> _Ended:
+        try:
+            program = render_program(script, environment, token=output.token, merge=merge)
+        except ValueError as exc:
+            raise ProvisionError(str(exc)) from exc
+        ended = await self._converse(
+            ("sh", "-s"),
+            program.encode(errors="surrogateescape"),
+            output.add,
+            what="a script ran",
+            merge=merge,
+            deadline_s=deadline_s,
+        )
+        if not output.started:
+            said = output.before.decode(errors="replace").strip() or _last_line(ended)
+            raise ProvisionError(
+                f"{self._access.user} cannot become root in the guest: {said}",
+                hint=f"let it run {self._access.become} without a password, as the shipped answer files do",
+            )
+        return ended
+
+    async def _converse(
+        self,
+        words: tuple[str, ...],
+        stdin: bytes,
+        on_chunk: Callable[[bytes], None],
+        *,
+        what: str,
+        merge: bool,
+        deadline_s: float,
+    ) -> _Ended:
+        """Run a command to its end. Raises ConnectionLost, and ProvisionError when the deadline passes."""
+        import paramiko
+
+        command = render_command(self._access, words)
+        talk = functools.partial(
+            self._talk, command, stdin, _in_loop(asyncio.get_running_loop(), on_chunk), merge=merge
+        )
+        if not self._transport.is_active():
+            raise self._lost(what, None)
+        try:
+            async with asyncio.timeout(deadline_s) as limit:
+                ended = await in_thread(talk, on_cancel=self._shut)
+        except TimeoutError as exc:
+            if not limit.expired():
+                raise self._lost(what, exc) from exc
+            raise ProvisionError(f"{what} in the guest for more than {format_duration(deadline_s)}") from exc
+        except (paramiko.SSHException, OSError, EOFError) as exc:
+            raise self._lost(what, exc) from exc
+        if ended.status in _ENDED_BY_SIGNAL and await in_thread(functools.partial(_has_ended, self._transport)):
+            raise self._lost(what, None)
+        return ended
+
+    def _shut(self) -> None:
+        if isinstance(self._transport.sock, socket.socket):
+            _shut(self._transport.sock)
+
+    def _lost(self, what: str, exc: Exception | None) -> ConnectionLost:
+        """Tell a goodbye of sshd's (the guest restarts) from a connection that broke."""
+        saved = exc or self._transport.get_exception()
+        if saved is None or isinstance(saved, EOFError):
+            return ConnectionLost(
+                f"the guest's sshd closed the connection while {what}: the guest restarts or switches off",
+                hint="a step must not restart the guest; what needs a restart takes effect when the image boots",
+            )
+        return ConnectionLost(f"the connection to the guest broke while {what}: {saved}")
+
+    def _talk(self, command: str, stdin: bytes, on_chunk: Callable[[bytes], None], *, merge: bool) -> _Ended:
+        """Run `command`, blocking, for a thread."""
+        channel = self._transport.open_session(timeout=HANDSHAKE_S)
+        try:
+            channel.set_combine_stderr(merge)
+            channel.exec_command(command)
+            with contextlib.suppress(OSError):  # it ended before it had read everything: its status tells why
+                channel.sendall(stdin)
+                channel.shutdown_write()
+            channel.settimeout(1.0)
+            while True:
+                try:
+                    chunk = channel.recv(1 << 16)
+                except TimeoutError:
+                    # Something that the command left running may hold its output open for ever.
+                    if channel.exit_status_ready():
+                        break
+                    continue
+                if not chunk:
+                    break
+                on_chunk(chunk)
+            status = channel.recv_exit_status()
+            stderr = b""
+            while channel.recv_stderr_ready():
+                stderr += channel.recv_stderr(1 << 16)
+            return _Ended(status, stderr.decode(errors="replace"))
+        finally:
+            channel.close()
+
+
+def _has_ended(transport: paramiko.Transport) -> bool:
+    """Tell whether the connection ends within three seconds: a guest that stops kills its sessions one by one."""
+    transport.join(3.0)
+    return not transport.is_active()
+
+
+def _last_line(ended: _Ended) -> str:
+    return (ended.stderr.strip().splitlines() or [f"exit status {ended.status}"])[-1]
+
+
+def _in_loop(loop: asyncio.AbstractEventLoop, function: Callable[[bytes], None]) -> Callable[[bytes], None]:
+    """Give `function` for use in a thread: it runs in the loop, and the thread waits for it (the guest is held up
+    where we are slow, and memory is bounded)."""
+
+    def call(chunk: bytes) -> None:
+        done: concurrent.futures.Future[None] = concurrent.futures.Future()
+
+        def run() -> None:
+            try:
+                function(chunk)
+            except BaseException as exc:  # raised in the thread
+                done.set_exception(exc)
+            else:
+                done.set_result(None)
+
+        loop.call_soon_threadsafe(run)
+        done.result()
+
+    return call
+
+
+class _Output:
+    """Part a program's output at the line that holds `token`: what follows is the script's."""
+
+    def __init__(self, token: str, on_chunk: Callable[[bytes], None]) -> None:
+        self.token = token
+        self.before = b""
+        self.started = False
+        self._on_chunk = on_chunk
+
+    def add(self, chunk: bytes) -> None:
+        """Take more output."""
+        if self.started:
+            self._on_chunk(chunk)
+            return
+        before, mark, rest = (self.before + chunk).partition(f"{self.token}\n".encode())
+        self.before = before[-4096:]
+        self.started = bool(mark)
+        if rest:
+            self._on_chunk(rest)
+
+
+class _Collected:
+    """Bytes up to a limit; what is more is dropped."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.data = bytearray()
+        self._limit_bytes = limit_bytes
+
+    def add(self, chunk: bytes) -> None:
+        """Take more output."""
+        self.data += chunk[: self._limit_bytes - len(self.data)]

@@ -1,0 +1,92 @@
+"""Run a plan's steps, one after the other, and obey their exit status."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import assert_never
+
+from osimager.env import Env
+from osimager.errors import PrerequisiteError, ProvisionError
+from osimager.events import OutputLine, StepEnded, StepStarted
+from osimager.plan.model import Access, Step, StepKind
+from osimager.ports import Communicator, Endpoint
+from osimager.provision.ssh import BuildKey
+
+LAST_LINES = 5
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a program on this host gets into the guest: what LOCAL and ANSIBLE steps are given."""
+
+    endpoint: Endpoint
+    access: Access
+    key: BuildKey
+    host_key: str
+
+
+async def run_steps(
+    steps: Sequence[Step], guest: Communicator, env: Env, *, deadline_s: float, way: Way | None = None
+) -> None:
+    """Run `steps` within `deadline_s` in all. Raises ProvisionError for the first that fails, with its last lines."""
+    ends = env.clock.monotonic() + deadline_s
+    for index, step in enumerate(steps, start=1):
+        env.emit(StepStarted(step.name, index, len(steps)))
+        started = env.clock.monotonic()
+        last: deque[str] = deque(maxlen=LAST_LINES)
+
+        def tell(line: str, name: str = step.name, last: deque[str] = last) -> None:
+            if line.strip():
+                last.append(line)
+            env.emit(OutputLine(name, line))
+
+        try:
+            status = await _run_step(step, guest, env, tell=tell, deadline_s=max(0.0, ends - started), way=way)
+        except ProvisionError as exc:
+            raise ProvisionError(
+                f"step {step.name}: {exc.what}{_quoted(last)}", where=step.origin, hint=exc.hint
+            ) from exc
+        env.emit(StepEnded(step.name, status, env.clock.monotonic() - started))
+        if status != 0:
+            raise ProvisionError(
+                f"step {step.name} exited with status {status}{_quoted(last)}",
+                where=step.origin,
+                hint="run it again on the machine as it was with --on-error shell",
+            )
+
+
+async def _run_step(
+    step: Step, guest: Communicator, env: Env, *, tell: Tell, deadline_s: float, way: Way | None
+) -> int:
+    match step.kind:
+        case StepKind.SCRIPT:
+            script = step.content.decode(errors="surrogateescape")
+            return await guest.run(script, on_line=tell, environment=dict(step.environment), deadline_s=deadline_s)
+        case StepKind.FILE:
+            await guest.put(step.content, step.destination, mode=step.mode, deadline_s=deadline_s)
+            return 0
+        case StepKind.LOCAL:
+            from osimager.provision.local import run_local
+
+            return await run_local(step, _known(way), env, tell=tell, deadline_s=deadline_s)
+        case StepKind.ANSIBLE:
+            from osimager.provision.ansible import run_playbook
+
+            return await run_playbook(step, _known(way), env, tell=tell, deadline_s=deadline_s)
+        case _:
+            assert_never(step.kind)
+
+
+def _known(way: Way | None) -> Way:
+    if way is None:
+        raise PrerequisiteError("this machine has no endpoint that a program on this host could reach")
+    return way
+
+
+def _quoted(last: Sequence[str]) -> str:
+    """Give the last lines as part of a message."""
+    return "".join(f"\n    {line}" for line in last)
