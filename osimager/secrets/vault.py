@@ -74,7 +74,7 @@ class VaultSecrets:
     def _read(self, client: hvac.Client, path: str) -> Mapping[str, object]:
         if "/" not in path:
             hint = "write the engine's mount first: |>MOUNT/PATH:KEY<|"
-            raise ConfigError(f"{path!r} is no path of Vault", hint=hint)
+            raise NoSuchSecret(f"{path!r} is no path of Vault", hint=hint)
         mount = self._find_mount(client, path)
         if mount is not None:
             return self._read_kv(client, mount, path)

@@ -70,6 +70,7 @@ def test_a_path_is_asked_for_once(vault: VaultState) -> None:
         ("images/linux", None, r"has 4 keys \(number, password, username, yes\), and none was asked for"),
         ("images/nothing", "password", r"there is no 'images/data/nothing' in Vault at http://127.0.0.1:\d+ \(404\)"),
         ("old/nothing", "password", "there is no 'old/nothing'"),
+        ("linux", "password", "'linux' is no path of Vault"),
         ("images/gone", "password", "the newest version of 'images/data/gone' is deleted"),
     ],
 )
@@ -84,7 +85,6 @@ def test_what_is_not_there_is_said_so(vault: VaultState, path: str, key: str | N
     [
         ("nowhere/at/all", r"forbids 'nowhere/data/at/all' \(403\)"),
         ("transit/key", "is no KV engine, but 'transit'"),
-        ("linux", "'linux' is no path of Vault"),
         ("images/nested", "images/nested:table in Vault at .* is not one value"),
     ],
 )
