@@ -37,9 +37,8 @@ def _toml_lines(text: str) -> dict[tuple[str, ...], int]:
     lines: dict[tuple[str, ...], int] = {}
     counts: dict[tuple[str, ...], int] = {}
     table: tuple[str, ...] = ()
-    for match in re.finditer(r"[^\n]*", _blank_values(text)):
-        stripped = match[0].strip()
-        line = text.count("\n", 0, match.start()) + 1
+    for line, whole in enumerate(_blank_values(text).split("\n"), 1):
+        stripped = whole.strip()
         if header := re.fullmatch(r"(\[\[?)\s*(.+?)\s*\]\]?", stripped):
             table = _numbered(_toml_key(header[2]), counts)
             if header[1] == "[[":

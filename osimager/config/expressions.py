@@ -233,7 +233,7 @@ class _Evaluation:
                 return self.made(self.of(value)[self.of(index)])  # type: ignore[index]
             case ast.Call(func=function, args=args):
                 return self.call(function, args)
-            case ast.Attribute(value=ast.Name(id="os"), attr=name):
+            case ast.Attribute(value=ast.Name(id="os"), attr=name) if name in _ACCESS_MODES:
                 return name
         raise ExpressionError(f"{type(node).__name__} is not part of this language")
 
