@@ -7,9 +7,12 @@ import html
 import itertools
 import json
 import shlex
+import string
 import subprocess
 import urllib.parse
 from collections.abc import Callable
+from datetime import UTC, datetime
+from random import Random
 
 import pytest
 import yaml
@@ -17,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from osimager.crypt import Method, crypt
+from osimager.events import Bus, OutputLine, Stamped
 from osimager.redact import MASK, Masker
 
 # An asterisk in a secret may meet those of the mask; a blank one is nothing to hide.
@@ -191,3 +195,22 @@ def test_thousands_of_secrets_with_a_common_beginning_are_all_found() -> None:
     masker = masker_of(*secrets)
     text = "\n".join(f"{secret} {base64.b64encode(secret.encode()).decode()}" for secret in secrets)
     assert masker.mask(text) == "\n".join([f"{MASK} {MASK}"] * len(secrets))
+
+
+def test_ten_thousand_secrets_on_the_bus_in_every_encoding_reach_no_sink() -> None:
+    random = Random(2026)
+    letters = string.ascii_letters + string.digits + "!@#$%^&()'\"<>/\\ ,;:=+-_äß€\n"
+    secrets = ["".join(random.choices(letters, k=random.randint(8, 40))) + "x" for _ in range(10_000)]
+    masker = masker_of(*secrets)
+    bus = Bus(now=lambda: datetime(2026, 1, 1, tzinfo=UTC), masker=masker)
+    encoders = list(ENCODERS.values())
+    found = 0
+    seen: list[Stamped] = []
+    with bus.listening(seen.append):
+        for number, secret in enumerate(secrets):
+            encoded = encoders[number % len(encoders)](secret)
+            bus.emit(OutputLine("step", f"it prints {encoded} and goes on"))
+            written = json.dumps(seen.pop().to_json(), ensure_ascii=False)
+            said = json.loads(written)["text"]
+            found += secret in said or encoded.strip("'\"") in said or secret in written
+    assert found == 0
