@@ -9,10 +9,13 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from osimager.config.settings import load_settings
 from osimager.errors import ConfigError
 from osimager.kept import write_kept
+from osimager.lookup.dns import find_addresses
 from osimager.paths import Places
 from osimager.redact import Masker
+from osimager.secrets.store import SecretStore, open_store
 
 
 class HostLookups:
@@ -23,14 +26,23 @@ class HostLookups:
         self._masker = masker
         self._offline = offline
         self._key: bytes | None = None
+        self._store: SecretStore | None = None
+        self._addresses: dict[tuple[str, tuple[str, ...], tuple[str, ...]], tuple[str, ...]] = {}
 
     def secret(self, path: str, key: str | None) -> str:
         """Give a secret, by whatever provider the settings name."""
-        raise ConfigError(f"no secret {path}:{key}: there is no secrets file", hint="see docs/secrets.md")
+        if self._store is None:
+            self._store = open_store(load_settings(self._places).secrets, os.environ, self._masker)
+        return self._store.get(path, key)
 
     def dns(self, host: str, servers: Sequence[str], search: Sequence[str]) -> str | None:
-        """Give the first address of `host`; offline, none."""
-        return None
+        """Give the first address of `host`. Raises ConfigError offline, and where no server answers."""
+        if self._offline:
+            raise ConfigError(f"the address of {host!r} is not looked up: this run is offline", hint="write an address")
+        asked = (host, tuple(servers), tuple(search))
+        if asked not in self._addresses:
+            self._addresses[asked] = find_addresses(host, servers=servers, search=search)
+        return next(iter(self._addresses[asked]), None)
 
     def environment(self, name: str) -> str | None:
         """Give an environment variable."""
