@@ -28,7 +28,7 @@ _PLAIN_IN_PIECES = 64
 _ENCODED_IN_PIECES = 24
 _MOST_PIECES_OF_GRAM = 8
 
-_SEPARATOR = r"(?:\\*\$|%24|&\#36;)"
+_SEPARATOR = r"(?:\\{0,8}\$|%24|&\#36;)"
 _CRYPT = re.compile(
     rf"{_SEPARATOR}(?:1|5|6|7|y|gy|2[abxy])(?:{_SEPARATOR}[\w./,=-]{{0,64}}){{1,3}}"
     rf"{_SEPARATOR}(?:[\w./]|\\/|%2[Ff]){{20,}}"
