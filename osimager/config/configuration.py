@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from osimager.config.escapes import Escape
 from osimager.config.lookups import Lookups
-from osimager.config.markers import Escape, Names, Renderer, as_text
+from osimager.config.markers import Names, Renderer, as_text
 from osimager.config.merge import Merged
 from osimager.config.network import cidr_values, qualified_name, search_list, server_list, server_values
 from osimager.config.request import Request

@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Final, Protocol
 
-from osimager.config.sections import Value
+from osimager.config.escapes import FUNCTIONS
+from osimager.config.values import Value
 
 MOST_SOURCE: Final = 4096
 MOST_NODES: Final = 1000
@@ -94,6 +95,7 @@ _FUNCTIONS: Final[Mapping[str, Callable[..., object]]] = {
     **{function.__name__: function for function in (abs, all, any, bool, float, int, len, list, max, min)},
     **{function.__name__: function for function in (sorted, str, sum, tuple)},
     "round": lambda number, digits=0: round(number, max(-30, min(30, int(digits)))) if digits else round(number),
+    **FUNCTIONS,
     "basename": posixpath.basename,
     "dirname": posixpath.dirname,
 }

@@ -21,9 +21,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
+from osimager.config.documents import Items, Table
+from osimager.config.escapes import Escape
 from osimager.config.expressions import ExpressionError, evaluate, parse_expression
 from osimager.config.lookups import Lookups
-from osimager.config.sections import Value
+from osimager.config.values import Value
 from osimager.crypt import Method, crypt
 from osimager.errors import ConfigError, Place
 from osimager.holes import OPEN
@@ -41,9 +43,11 @@ _BODY_TEXT: Final = {
     "*>": re.compile(r"[\w.:-]+|[\"']"),
     "$>": re.compile(r"\w+"),
     "#>": re.compile(r"[\w .,()+*/%-]+"),
-    **dict.fromkeys(("|>", "1>", "5>", "6>"), re.compile(r"[^\s<>|\"'`]+|[\"']|<(?![|<156])|>(?![>])")),
+    **dict.fromkeys(("|>", "1>", "5>", "6>"), re.compile(r"[^\s<>|\"'`]+|[\"']")),
 }
 _NAME: Final = re.compile(r"[A-Za-z_][\w-]*(\.[\w-]+)*")
+# What counts inside `E>…<E`: a possible end (but `<<E` outside a marker is a here-document's) and markers.
+_IN_EXPRESSION: Final = re.compile(r"<E|[>%+*|#$\[156]>")
 _XML_TAG: Final = re.compile(r"</?[\w:.-]*\Z")
 # Stands for the marker number N inside an expression's source: a letter of no alphabet that people write specs in.
 _STAND_IN: Final = "\ua66e"
@@ -67,12 +71,17 @@ def parse_template(text: str) -> tuple[str | Marker, ...]:
     if ">" not in text:
         return (text,) if text else ()
     parts: list[str | Marker] = []
-    start = at = 0
+    start = at = barren = 0
     while opener := _OPENER.search(text, at):
-        is_tag = text[opener.start()] in "156E" and _XML_TAG.search(text, start, opener.start())
-        found = None if is_tag else _marker_at(text, opener.start(), 0)
+        is_expression = opener[0] == "E>"
+        is_text = (opener[0][0] in "156E" and _XML_TAG.search(text, start, opener.start())) or (
+            is_expression and opener.start() < barren
+        )
+        found = None if is_text else _marker_at(text, opener.start(), 0)
         if found is None:
             at = opener.start() + 1
+            if is_expression and not is_text:  # no `E>` finds an end where an earlier one of its line did not
+                barren = min(_line_end(text, at), opener.start() + MOST_BODY)
             continue
         marker, end = found
         if opener.start() > start:
@@ -124,32 +133,36 @@ def _marker_at(text: str, at: int, depth: int) -> tuple[Marker, int] | None:
 
 def _expression_at(text: str, at: int) -> tuple[Marker, int] | None:
     """Read `E>…<E`: it ends at the first `<E` at which its body can be read (`'<E'` may stand in a string)."""
-    line_end = text.find("\n", at)
-    line_end = len(text) if line_end < 0 else line_end
+    line_end = _line_end(text, at)
     body: list[str | Marker] = []
     start = position = at + 2
     problem: ExpressionError | None = None
-    while position < min(line_end, at + MOST_BODY):
-        if text.startswith("<E", position) and not text.startswith("<", position - 1):
-            whole = (*body, text[start:position]) if start < position else tuple(body)
+    while found := _IN_EXPRESSION.search(text, position, min(line_end, at + MOST_BODY)):
+        is_free = found[0] == "<E" and (found.start() == start or text[found.start() - 1] != "<")
+        if is_free:
+            whole = (*body, text[start : found.start()]) if start < found.start() else tuple(body)
             try:
                 parse_expression(_source(whole))
             except ExpressionError as exc:
                 problem = problem or exc
             else:
-                return Marker("E>", whole, at), position + 2
-        nested = _marker_at(text, position, 1)
-        if nested is not None and nested[1] <= line_end:
-            if start < position:
-                body.append(text[start:position])
+                return Marker("E>", whole, at), found.end()
+        nested = None if found[0] == "<E" else _marker_at(text, found.start(), 1)
+        position = found.start() + 1
+        if nested is not None:
+            if start < found.start():
+                body.append(text[start : found.start()])
             body.append(nested[0])
             start = position = nested[1]
-            continue
-        position += 1
     if problem is None:
         return None
     hint = "correct the expression; if it is not meant as one, put a space before the '>'"
     raise ConfigError(f"the expression in {text[at:line_end][:60]!r} is wrong: {problem}", hint=hint)
+
+
+def _line_end(text: str, at: int) -> int:
+    end = text.find("\n", at)
+    return len(text) if end < 0 else end
 
 
 def _source(body: Sequence[str | Marker]) -> str:
@@ -174,9 +187,6 @@ class Names:
         raise NotImplementedError
 
 
-Escape = Callable[[str], str]
-
-
 @dataclass(frozen=True, slots=True)
 class Renderer:
     """Replace markers by values. `dns` are the servers and search domains that `*>` asks."""
@@ -196,7 +206,7 @@ class Renderer:
                 out.append(part)
                 continue
             value = as_text(self.resolve(part, _line_of(text, part.at, where)))
-            out.append(value if escape is None or part.kind in ("%>", "E>") else escape(value))
+            out.append(value if escape is None or part.kind in ("%>", "E>") else _escaped(value, escape, where))
         return "".join(out)
 
     def resolve_value(self, value: Value, where: Place | None = None) -> Value:
@@ -339,6 +349,13 @@ class _MarkerScope:
         return self.renderer.lookups.is_writable(path)
 
 
+def _escaped(value: str, escape: Escape, where: Place | None) -> str:
+    try:
+        return escape(value)
+    except ValueError as exc:
+        raise ConfigError(str(exc), where=where, hint="change the value, or write it with E>…<E") from None
+
+
 def _as_literal(value: Value) -> Value:
     """Give what a marker outside quotes stands for: OSImager pastes its text, so `8` is a number and `True` is true."""
     if not isinstance(value, str) or not _LITERAL.fullmatch(value):
@@ -373,8 +390,6 @@ def _checked_name(name: str, where: Place | None) -> str:
 
 
 def _inner_place(container: object, key: str | int, where: Place | None) -> Place | None:
-    from osimager.config.documents import Items, Table
-
     if isinstance(container, Table) and isinstance(key, str):
         return container.place(key)
     if isinstance(container, Items) and isinstance(key, int):
