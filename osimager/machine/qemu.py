@@ -331,10 +331,10 @@ class QemuMachine:
         else:
             how = f"QEMU exited with status {returncode}"
         for text, hint, is_host in _HINTS:
-            if text in said:
+            if line := next((line for line in self._stderr if text in line), ""):
                 if is_host:
-                    return PrerequisiteError(f"{how}: {self._stderr[-1]}", hint=hint)
-                return GuestGone(f"{how}: {self._stderr[-1]}", returncode=returncode, stderr=said, hint=hint)
+                    return PrerequisiteError(f"{how}: {line}", hint=hint)
+                return GuestGone(f"{how}: {line}", returncode=returncode, stderr=said, hint=hint)
         oom = "the host may have run out of memory (see the kernel's log)"
         what = f"{how}: {self._stderr[-1]}" if self._stderr else how
         return GuestGone(what, returncode=returncode, stderr=said, hint=oom if returncode == -9 else None)

@@ -294,22 +294,27 @@ def _disk_device(shape: MachineShape, disk: DiskShape, index: int, options: str)
         case DiskInterface.SCSI:
             return _device("scsi-hd", disk.id, f"bus=scsi0.0,scsi-id={index},{options}")
         case DiskInterface.SATA | DiskInterface.IDE:
-            return _device("ide-hd", disk.id, f"{_ata_place(shape, disk.interface, index)},{options}")
+            port = sum(_is_ata(earlier.interface) for earlier in shape.disks[:index])
+            return _device("ide-hd", disk.id, f"{_ata_place(shape, disk.interface, port)},{options}")
 
 
 def _cds(shape: MachineShape, files: MachineFiles) -> Iterator[Argument]:
-    ata_disks = sum(disk.interface in (DiskInterface.SATA, DiskInterface.IDE) for disk in shape.disks)
+    ata_disks = sum(_is_ata(disk.interface) for disk in shape.disks)
     for index, path in enumerate(files.cds):
         name, node = f"cd{index}", f"cd{index}-file"
         yield _blockdev(node, path, driver="raw", options="read-only=on")
         options = f"drive={node}" + (",bootindex=2" if index == 0 else "")
-        if shape.cdrom_interface in (DiskInterface.SATA, DiskInterface.IDE):
+        if _is_ata(shape.cdrom_interface):
             place = _ata_place(shape, shape.cdrom_interface, max(ata_disks, 2) + index)
             yield _device("ide-cd", name, f"{place},{options}")
         elif shape.cdrom_interface is DiskInterface.SCSI:
             yield _device("scsi-cd", name, f"bus=scsi0.0,scsi-id={len(shape.disks) + index},{options}")
         else:
             raise ConfigError(f"a CD drive cannot be on {shape.cdrom_interface}", hint="use sata, ide or scsi")
+
+
+def _is_ata(interface: DiskInterface) -> bool:
+    return interface in (DiskInterface.SATA, DiskInterface.IDE)
 
 
 def _ata_place(shape: MachineShape, interface: DiskInterface, port: int) -> str:

@@ -1,0 +1,323 @@
+"""One real QEMU a test, with guests of 512 bytes: how it starts, what it tells, and each way in which it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import importlib.util
+import os
+import signal
+import socket
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from osimager.arch import Arch, Firmware
+from osimager.env import Env
+from osimager.errors import GuestGone, MachineError, PrerequisiteError, StageTimeout
+from osimager.events import Event, MachineEnded, MachineStarted, OutputLine, QmpEvent
+from osimager.machine.firmware import make_variables
+from osimager.machine.host import inspect_host
+from osimager.machine.qemu import DirectBoot, MachineRun, QemuMachine, start_machine
+from osimager.plan.facts import HostFacts
+from osimager.plan.model import DiskInterface, DiskShape, MachineShape, NicShape, UserNetwork
+from osimager.ports import EndReason, Machine
+
+
+def _load_tiny() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("tiny", Path(__file__).with_name("tiny.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+tiny = _load_tiny()
+pytestmark = [pytest.mark.guest, pytest.mark.needs("qemu-system-x86_64", "qemu-img")]
+LIMIT_S = 60
+
+SHAPE = MachineShape(
+    arch=Arch.X86_64,
+    firmware=Firmware.BIOS,
+    machine="q35",
+    cpu="x86-64-v2",
+    cpus=1,
+    memory_mib=64,
+    disks=(DiskShape("disk0", 1 << 20),),
+    nics=(NicShape("net0"),),
+)
+
+
+@pytest.fixture
+async def host(env: Env) -> HostFacts:
+    return await inspect_host(Arch.X86_64, Firmware.BIOS, places=env.places, accel="tcg")
+
+
+def make_run(env: Env, host: HostFacts, ending: bytes, *, text: str = "hello\r\n", role: str = "target") -> MachineRun:
+    disk = tiny.make_disk(env.workspace / "disk.qcow2", tiny.make_boot_sector(text, ending))
+    return MachineRun(role=role, shape=SHAPE, host=host, disks=(disk,), serial_log=env.workspace / "serial.log")
+
+
+async def wait_for_line(env: Env, text: str) -> None:
+    await env.bus.wait_for(OutputLine, lambda line: line.source == "serial" and text in line.text)
+
+
+def ended(events: list[Event]) -> list[str]:
+    return [event.reason for event in events if isinstance(event, MachineEnded)]
+
+
+async def test_restart_ends_an_installer(env: Env, host: HostFacts, events: list[Event]) -> None:
+    run = dataclasses.replace(make_run(env, host, tiny.RESET), ends_on_reset=True)
+    async with asyncio.timeout(LIMIT_S), start_machine(run, env) as machine:
+        assert await machine.wait_end() is EndReason.GUEST_RESET
+    assert ended(events) == ["guest-reset"]
+    assert "] hello" in run.serial_log.read_text()
+    assert run.serial_log.stat().st_mode & 0o777 == 0o600
+
+
+async def test_power_off_ends_a_machine(env: Env, host: HostFacts, events: list[Event]) -> None:
+    async with asyncio.timeout(LIMIT_S), start_machine(make_run(env, host, tiny.SHUTDOWN), env) as machine:
+        assert await machine.wait_end() is EndReason.GUEST_SHUTDOWN
+        with pytest.raises(GuestGone):
+            await machine.screenshot(env.workspace / "late.png")
+    assert ended(events) == ["guest-shutdown"]
+
+
+async def test_restart_of_a_target_is_an_event_and_not_its_end(env: Env, host: HostFacts) -> None:
+    async with asyncio.timeout(LIMIT_S), start_machine(make_run(env, host, tiny.RESET), env) as machine:
+        await env.bus.wait_for(QmpEvent, lambda event: event.name == "RESET" and "guest-reset" in event.detail)
+        assert (await machine.disk_activity()).read_bytes > 0
+
+
+async def test_power_button_is_obeyed(env: Env, host: HostFacts, events: list[Event]) -> None:
+    async with asyncio.timeout(LIMIT_S), start_machine(make_run(env, host, tiny.OBEY_BUTTON), env) as machine:
+        await wait_for_line(env, "hello")
+        await machine.shut_down(30)
+    assert ended(events) == ["guest-shutdown"]
+
+
+async def test_guest_that_ignores_the_power_button_is_a_timeout(env: Env, host: HostFacts) -> None:
+    async with asyncio.timeout(LIMIT_S), start_machine(make_run(env, host, tiny.HANG), env) as machine:
+        await wait_for_line(env, "hello")
+        with pytest.raises(StageTimeout) as caught:
+            await machine.shut_down(0.2)
+        assert caught.value.seen == "hello"
+
+
+async def test_leaving_the_block_ends_the_guest(env: Env, host: HostFacts, events: list[Event]) -> None:
+    async with asyncio.timeout(LIMIT_S), start_machine(make_run(env, host, tiny.HANG), env) as machine:
+        pid = machine.pid
+    assert ended(events) == ["asked"]
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+async def test_power_off_that_nobody_awaits_ends_the_block(env: Env, host: HostFacts) -> None:
+    run = make_run(env, host, tiny.SHUTDOWN)
+    with pytest.raises(GuestGone, match="switched itself off"):
+        async with asyncio.timeout(LIMIT_S), start_machine(run, env):
+            await asyncio.Event().wait()
+
+
+async def test_power_off_that_is_expected_does_not_end_the_block(env: Env, host: HostFacts) -> None:
+    run = dataclasses.replace(make_run(env, host, tiny.SHUTDOWN), end_expected=True)
+    async with asyncio.timeout(LIMIT_S), start_machine(run, env) as machine:
+        await env.bus.wait_for(MachineEnded)
+        assert await machine.wait_end() is EndReason.GUEST_SHUTDOWN
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+async def test_death_ends_what_is_awaited(env: Env, host: HostFacts, number: signal.Signals) -> None:
+    async def build() -> None:
+        async with asyncio.timeout(LIMIT_S), start_machine(make_run(env, host, tiny.HANG), env) as machine:
+            os.kill(machine.pid, number)
+            await asyncio.Event().wait()
+
+    with pytest.raises(GuestGone) as caught:
+        await build()
+    assert "signal" in str(caught.value) or number.name in str(caught.value)
+
+
+async def test_death_is_told_to_who_awaits_the_end(env: Env, host: HostFacts, events: list[Event]) -> None:
+    async with asyncio.timeout(LIMIT_S), start_machine(make_run(env, host, tiny.HANG), env) as machine:
+        os.kill(machine.pid, signal.SIGKILL)
+        with pytest.raises(GuestGone, match="SIGKILL") as caught:
+            await machine.wait_end()
+    assert caught.value.returncode == -9
+    assert "memory" in str(caught.value.hint)
+    assert ended(events) == ["died"]
+
+
+async def test_stopped_qemu_is_killed(env: Env, host: HostFacts, events: list[Event]) -> None:
+    async with asyncio.timeout(LIMIT_S), start_machine(make_run(env, host, tiny.HANG), env) as machine:
+        os.kill(machine.pid, signal.SIGSTOP)
+    assert ended(events) == ["asked"]
+
+
+async def test_disk_that_is_in_use_says_so(env: Env, host: HostFacts) -> None:
+    run = make_run(env, host, tiny.HANG)
+    async with asyncio.timeout(LIMIT_S), start_machine(run, env):
+        with pytest.raises(GuestGone, match="lock") as caught:
+            async with start_machine(dataclasses.replace(run, serial_log=env.workspace / "second.log"), env):
+                pass
+    assert "another process" in str(caught.value.hint)
+
+
+async def test_missing_kernel_says_so(env: Env, host: HostFacts) -> None:
+    direct = DirectBoot(kernel=env.workspace / "none", initrd=None, command_line="secret=hunter2")
+    run = dataclasses.replace(make_run(env, host, tiny.HANG), direct=direct)
+    with pytest.raises(MachineError, match="could not open kernel"):
+        async with asyncio.timeout(LIMIT_S), start_machine(run, env):
+            pass
+
+
+async def test_more_memory_than_there_is_lacks_of_the_host(env: Env, host: HostFacts) -> None:
+    run = make_run(env, host, tiny.HANG)
+    run = dataclasses.replace(run, shape=dataclasses.replace(SHAPE, memory_mib=1 << 29))
+    with pytest.raises((PrerequisiteError, GuestGone)):
+        async with asyncio.timeout(LIMIT_S), start_machine(run, env):
+            pass
+
+
+async def test_endpoint_is_a_port_of_the_kernels_choice(env: Env, host: HostFacts) -> None:
+    async with asyncio.timeout(LIMIT_S), start_machine(make_run(env, host, tiny.HANG), env) as machine:
+        assert machine.endpoint.host == "127.0.0.1"
+        with socket.create_connection((machine.endpoint.host, machine.endpoint.port), timeout=5):
+            pass
+
+
+async def test_screenshot_is_a_png(env: Env, host: HostFacts) -> None:
+    async with asyncio.timeout(LIMIT_S), start_machine(make_run(env, host, tiny.HANG), env) as machine:
+        await machine.screenshot(env.workspace / "screen.png")
+    assert (env.workspace / "screen.png").read_bytes().startswith(b"\x89PNG")
+    assert not list(env.workspace.glob(".partial*"))
+
+
+async def test_secret_on_the_console_is_masked(env: Env, host: HostFacts, events: list[Event]) -> None:
+    env.masker.register("hunter2")
+    run = make_run(env, host, tiny.SHUTDOWN, text="password is hunter2\r\nlogin: ")
+    async with asyncio.timeout(LIMIT_S), start_machine(run, env) as machine:
+        await machine.wait_end()
+        assert machine.serial_tail(5) == "password is ********\nlogin:"
+    assert "hunter2" not in run.serial_log.read_text()
+    assert not any("hunter2" in str(event) for event in events)
+
+
+async def test_cancel_leaves_nothing(env: Env, host: HostFacts, events: list[Event]) -> None:
+    started = asyncio.Event()
+
+    async def build() -> None:
+        async with start_machine(make_run(env, host, tiny.HANG), env):
+            started.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(build())
+    async with asyncio.timeout(LIMIT_S):
+        await started.wait()
+        task.cancel()
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert ended(events) == ["asked"]
+
+
+async def test_two_machines_get_two_ports(env: Env, host: HostFacts) -> None:
+    first = make_run(env, host, tiny.HANG)
+    second = dataclasses.replace(
+        first, disks=(env.workspace / "two.qcow2",), serial_log=env.workspace / "two.log", role="verify"
+    )
+    tiny.make_disk(second.disks[0], tiny.make_boot_sector("two", tiny.HANG))
+    async with asyncio.timeout(LIMIT_S), start_machine(first, env) as one, start_machine(second, env) as two:
+        assert one.endpoint.port != two.endpoint.port
+
+
+def _all_disks(*interfaces: DiskInterface) -> tuple[DiskShape, ...]:
+    return tuple(DiskShape(f"disk{number}", 1 << 20, interface) for number, interface in enumerate(interfaces))
+
+
+SHAPES = {
+    "q35-all-disks": dataclasses.replace(SHAPE, disks=_all_disks(*DiskInterface)),
+    "pc-all-disks": dataclasses.replace(
+        SHAPE, machine="pc", disks=_all_disks(*DiskInterface), cdrom_interface=DiskInterface.IDE
+    ),
+    "pc-sata-cd": dataclasses.replace(SHAPE, machine="pc"),
+    "e1000-static": dataclasses.replace(
+        SHAPE,
+        nics=(
+            NicShape(
+                "net0", UserNetwork("192.168.77.0/24", "192.168.77.1", "192.168.77.10"), "e1000", "52:54:00:12:34:56"
+            ),
+            NicShape("net1", UserNetwork(restricted=True)),
+        ),
+    ),
+    "level-3": dataclasses.replace(SHAPE, cpu="x86-64-v3", cpus=2),
+    "uefi-x86_64": dataclasses.replace(SHAPE, firmware=Firmware.UEFI),
+    "uefi-pc": dataclasses.replace(SHAPE, firmware=Firmware.UEFI, machine="pc"),
+    "uefi-aarch64": dataclasses.replace(
+        SHAPE,
+        arch=Arch.AARCH64,
+        firmware=Firmware.UEFI,
+        machine="virt",
+        cpu="cortex-a57",
+        cdrom_interface=DiskInterface.SCSI,
+    ),
+    "aarch64-16-cpus": dataclasses.replace(
+        SHAPE,
+        arch=Arch.AARCH64,
+        firmware=Firmware.UEFI,
+        machine="virt",
+        cpu="max",
+        cpus=16,
+        memory_mib=256,
+        disks=_all_disks(DiskInterface.VIRTIO, DiskInterface.SATA, DiskInterface.SCSI, DiskInterface.NVME),
+        cdrom_interface=DiskInterface.SCSI,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+async def test_this_hosts_qemu_accepts_the_shape(name: str, env: Env) -> None:
+    shape = SHAPES[name]
+    try:
+        host = await inspect_host(shape.arch, shape.firmware, places=env.places, accel="tcg")
+    except PrerequisiteError as exc:
+        pytest.skip(str(exc))
+    sector = tiny.make_boot_sector("", tiny.HANG)
+    disks = tuple(tiny.make_disk(env.workspace / f"{disk.id}.qcow2", sector) for disk in shape.disks)
+    cds = (env.workspace / "a,b.iso", env.workspace / "seed.iso")
+    for cd in cds:
+        cd.write_bytes(bytes(1 << 16))
+    variables = None
+    if host.firmware is not None:
+        variables = await make_variables(host.firmware, env.workspace / "variables.qcow2")
+    run = MachineRun(
+        role="target",
+        shape=shape,
+        host=host,
+        disks=disks,
+        cds=cds,
+        variables=variables,
+        serial_log=env.workspace / "serial.log",
+    )
+    async with asyncio.timeout(LIMIT_S), start_machine(run, env) as machine:
+        assert machine.endpoint.port > 0
+
+
+def as_port(machine: QemuMachine) -> Machine:
+    """Prove by its types that QemuMachine is what `build` expects."""
+    return machine
+
+
+async def test_argv_event_holds_no_kernel_argument(env: Env, host: HostFacts, events: list[Event]) -> None:
+    kernel = env.workspace / "kernel"
+    kernel.write_bytes(bytes(4096))
+    direct = DirectBoot(kernel=kernel, initrd=None, command_line="url=http://10.0.2.2:1/secret")
+    run = dataclasses.replace(make_run(env, host, tiny.HANG), direct=direct)
+    async with asyncio.timeout(LIMIT_S), start_machine(run, env):
+        pass
+    started = [event for event in events if isinstance(event, MachineStarted)]
+    assert started
+    assert "10.0.2.2" not in " ".join(started[0].argv)
