@@ -99,6 +99,7 @@ class Catalog:
         self._documents: dict[Path, Table] = {}
         self._targets: tuple[TargetEntry, ...] | None = None
         self._arches: tuple[str, ...] = ()
+        self.checked: set[Path] = set()
 
     @classmethod
     def open(cls, roots: Roots) -> Catalog:

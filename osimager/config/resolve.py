@@ -15,6 +15,7 @@ from osimager.config.markers import Renderer, as_text
 from osimager.config.merge import Merged, Merger, deep_merge
 from osimager.config.request import Request
 from osimager.config.sections import FileSection, Fragment, MachineSection, Origin, Sections, StepSection, Target, Value
+from osimager.config.shapes import PROFILE_DEFS, check_shape
 from osimager.errors import ConfigError, ConfigErrors, Place, UsageError
 
 if TYPE_CHECKING:
@@ -22,19 +23,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _BUILT_IN = Place("(built in)")
-# Keys of a profile that become defs of the same name.
-_PROFILE_DEFS = (
-    "username",
-    "packages",
-    "locale",
-    "keyboard",
-    "timezone",
-    "mirror",
-    "authorized_keys",
-    "proxy",
-    "scripts",
-)
-_PROFILE_MACHINE = {"disk_size": "disk_size", "memory": "memory", "cpus": "cpus"}
 
 
 def parse_defines(defines: tuple[str, ...]) -> dict[str, str]:
@@ -105,18 +93,29 @@ def _lay_all(catalog: Catalog, request: Request, target: Target, merger: Merger)
         merger.defines = {**merger.defines, "firmware": request.firmware}
     _put(merged, "firmware", "uefi" if target.arch == "aarch64" else "bios")
     default = catalog.find_file("profiles", "default")
-    merger.load(_profile_sections(catalog.document(default)) if default else Table(Path("default"), 1))
+    merger.load(_profile_sections(checked(catalog, "profile", default)) if default else Table(Path("default"), 1))
     merger.load(required(catalog, "platforms", target.platform))
     location = catalog.find_file("locations", target.location)
     if location is not None:
-        merger.load(catalog.document(location))
+        merger.load(checked(catalog, "location", location))
     elif target.location != "local":
         raise _unknown_name(catalog, "locations", target.location)
     _, _, entry = catalog.find_target(request)
-    merger.load(catalog.document(entry.spec))
+    merger.load(checked(catalog, "spec", entry.spec))
     if request.profile != "default":
-        merger.load(_profile_sections(required(catalog, "profiles", request.profile)))
+        profile = required(catalog, "profiles", request.profile)
+        merger.load(_profile_sections(_over_default(profile, catalog.document(default) if default else None)))
     check_support(target, merged)
+
+
+def checked(catalog: Catalog, kind: str, path: Path) -> Table:
+    """Give the document at `path`. Raises ConfigErrors for all that is wrong with its keys."""
+    document = catalog.document(path)
+    if catalog.roots.old_tree is None and path not in catalog.checked:
+        if problems := check_shape(kind, document):
+            raise ConfigErrors(problems) if len(problems) > 1 else problems[0]
+        catalog.checked.add(path)
+    return document
 
 
 def _put(merged: Merged, key: str, value: Value) -> None:
@@ -128,7 +127,7 @@ def required(catalog: Catalog, kind: str, name: str) -> Table:
     path = catalog.find_file(kind, name)
     if path is None:
         raise _unknown_name(catalog, kind, name)
-    return catalog.document(path)
+    return checked(catalog, kind[:-1], path)
 
 
 def _unknown_name(catalog: Catalog, kind: str, name: str) -> UsageError:
@@ -141,7 +140,16 @@ def find_included(catalog: Catalog, name: str, where: Place) -> Table:
     if path is None:
         roots = ", ".join(str(root) for root in catalog.roots.specs)
         raise ConfigError(f"the included spec {name!r} does not exist", where=where, hint=f"looked in {roots}")
-    return catalog.document(path)
+    return checked(catalog, "spec", path)
+
+
+def _over_default(profile: Table, default: Table | None) -> Table:
+    """Give a profile with each of its keys laid over the default's, all levels down; its other keys stay out."""
+    result = Table(profile.path, profile.line)
+    for key, value in profile.items():
+        result[key] = deep_merge(default[key], value) if default is not None and key in default else value
+        result.lines[key] = profile.lines.get(key, profile.line)
+    return result
 
 
 def _profile_sections(profile: Table) -> Table:
@@ -150,12 +158,11 @@ def _profile_sections(profile: Table) -> Table:
     defs, machine = Table(profile.path, profile.line), Table(profile.path, profile.line)
     for key, value in profile.items():
         line = profile.lines.get(key, profile.line)
-        if key in _PROFILE_DEFS:
+        if key in PROFILE_DEFS:
             defs[key], defs.lines[key] = value, line
         elif key == "build" and isinstance(value, Table):
             for inner, amount in value.items():
-                name = _PROFILE_MACHINE.get(inner, inner)
-                machine[name], machine.lines[name] = amount, value.lines.get(inner, line)
+                machine[inner], machine.lines[inner] = amount, value.lines.get(inner, line)
         elif key not in ("architectures", "description"):
             result[key], result.lines[key] = value, line
     for section, own in (("defs", defs), ("machine", machine)):

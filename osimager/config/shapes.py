@@ -1,0 +1,104 @@
+"""What a file of each kind may hold, on every level: checked before anything is merged, and told to editors.
+
+Unknown keys are errors with the likeliest known one; under defs, variables, evars, config and platform_defs any key
+goes, and so does one that begins with `_` (a comment in JSON).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from pydantic import BaseModel
+
+from osimager.config import models
+from osimager.config.documents import Items, Table
+from osimager.config.merge import LIST_SECTIONS, SPECIFICS, TABLE_SECTIONS
+from osimager.config.models import unknown_key
+from osimager.config.values import Value
+from osimager.errors import ConfigError
+
+SECTION_MODELS: Final[Mapping[str, type[BaseModel]]] = {
+    "installer": models.InstallerModel,
+    "machine": models.MachineModel,
+    "access": models.AccessModel,
+    "seal": models.SealModel,
+    "verify": models.VerifyModel,
+}
+ITEM_MODELS: Final[Mapping[str, type[BaseModel]]] = {"files": models.FileModel, "steps": models.StepModel}
+_SHARED: Final = (
+    *TABLE_SECTIONS, *LIST_SECTIONS, *(f"{kind}_specific" for kind in SPECIFICS), "method", "merge", "include", "notes",
+)  # fmt: skip
+_SPEC: Final = (
+    "iso", "needs", "status", "platforms", "locations", "venv", "required_files", "undefined", "description", "source",
+    "end_of_life", "arches", "ansible_version", "skip_config", "install_notice", "pre_build", "post_build",
+)  # fmt: skip
+PROFILE_DEFS: Final = (
+    "username", "packages", "locale", "keyboard", "timezone", "mirror", "authorized_keys", "proxy", "scripts",
+)  # fmt: skip
+KEYS: Final[Mapping[str, tuple[str, ...]]] = {
+    "spec": (*_SHARED, *_SPEC, "provides"),
+    "entry": (*_SHARED, *_SPEC),
+    "platform": (
+        *_SHARED,
+        "description",
+        "arches",
+        "plugin",
+        "platform_defs",
+        "pre_build",
+        "post_build",
+        "install_notice",
+    ),
+    "location": (*_SHARED, "description", "arches", "platforms"),
+    "profile": (*_SHARED, *PROFILE_DEFS, "build", "architectures", "description"),
+    "provides": ("dist", "versions", "arches"),
+    "build": ("disk_size", "memory", "cpus"),
+}
+
+
+def check_shape(kind: str, table: Table) -> list[ConfigError]:
+    """Give what is wrong with a file's keys and the kinds of its values; `kind` is a key of KEYS."""
+    return list(_check_level(kind, table, kind, KEYS[kind]))
+
+
+def _check_level(name: str, table: Table, kind: str, known: tuple[str, ...]) -> Iterator[ConfigError]:
+    for key, value in table.items():
+        if key not in known and not key.startswith("_"):
+            yield unknown_key(key, known, table.place(key), inside=name)
+        elif value is not None:
+            yield from _check_value(key, value, table, kind)
+
+
+def _check_value(key: str, value: Value, owner: Table, kind: str) -> Iterator[ConfigError]:
+    where = owner.place(key)
+    is_table = key in TABLE_SECTIONS or key in ("provides", "build", "platform_defs")
+    is_list = key in LIST_SECTIONS or key.endswith("_specific")
+    if is_table and not isinstance(value, Table):
+        yield ConfigError(f"{key} must be a mapping", where=where, hint="write KEY: VALUE lines under it")
+    elif is_list and not isinstance(value, Items):
+        yield ConfigError(f"{key} must be a list", where=where, hint="begin each of its items with '- '")
+    elif isinstance(value, Table) and (key in SECTION_MODELS or key in ("provides", "build")):
+        fields = model_keys(SECTION_MODELS[key]) if key in SECTION_MODELS else KEYS[key]
+        merge = ("merge",) if key in SECTION_MODELS else ()
+        yield from _unknown(key, value, (*fields, *merge))
+    elif isinstance(value, Items) and key in ITEM_MODELS:
+        for item in value:
+            if isinstance(item, Table):
+                yield from _unknown(key, item, model_keys(ITEM_MODELS[key]))
+    elif isinstance(value, Items) and key.endswith("_specific"):
+        own = key.removesuffix("_specific")
+        known = (own, *(KEYS["entry"] if kind in ("spec", "entry") else KEYS[kind]))
+        for item in value:
+            if isinstance(item, Table):
+                yield from _check_level(key, item, "entry" if kind == "spec" else kind, known)
+
+
+def _unknown(name: str, table: Table, known: tuple[str, ...]) -> Iterator[ConfigError]:
+    for key in table:
+        if key not in known and not key.startswith("_"):
+            yield unknown_key(key, known, table.place(key), inside=name)
+
+
+def model_keys(model: type[BaseModel]) -> tuple[str, ...]:
+    """Give the keys of a section, as people write them."""
+    return tuple(field.alias or name for name, field in model.model_fields.items())
