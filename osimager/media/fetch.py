@@ -35,7 +35,7 @@ async def fetch(media: MediaPlan, env: Env, *, arch: Arch, patience: Patience | 
     patience = patience or Patience()
     store = IsoStore(env.places)
     if media.made is not None:
-        from osimager.media.made import make_iso  # type: ignore[import-untyped,unused-ignore]
+        from osimager.media.made import make_iso
 
         path = await make_iso(media.made, env, arch=arch)
         return await _facts(media, path, await store.digest_of(path), verified=True)
@@ -43,6 +43,7 @@ async def fetch(media: MediaPlan, env: Env, *, arch: Arch, patience: Patience | 
         digest, verified = await _check_local(media, media.path, store, env, patience)
         return await _facts(media, media.path, digest, verified=verified)
     record = await _fetch_remote(media, store, env, patience)
+    store.mark_used(record.sha256)
     return await _facts(media, store.path_of(record.sha256), record.sha256, verified=record.verified)
 
 

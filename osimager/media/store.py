@@ -7,9 +7,11 @@ under way; `isos/locks/` their locks; `isos/hashed.json` digests by device, inod
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import hashlib
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -96,6 +98,16 @@ class IsoStore:
         self._remember(target, record.sha256)
         return target
 
+    def used_at(self, sha256: str) -> float:
+        """Give when the ISO with this digest was last found for a build: the time of its record's file."""
+        times = [path.stat().st_mtime for path in self._files(sha256) if path.exists()]
+        return max(times, default=0.0)
+
+    def mark_used(self, sha256: str) -> None:
+        """Say that the ISO with this digest is used now."""
+        with contextlib.suppress(OSError):
+            os.utime(self.path_of(sha256).with_suffix(".json"))
+
     def write_record(self, record: StoredIso) -> None:
         """Write what is known of an ISO beside it."""
         path = self.path_of(record.sha256).with_suffix(".json")
@@ -103,7 +115,7 @@ class IsoStore:
 
     def remove(self, sha256: str) -> None:
         """Take an ISO out of the cache."""
-        for path in (self.path_of(sha256), self.path_of(sha256).with_suffix(".json")):
+        for path in self._files(sha256):
             path.unlink(missing_ok=True)
 
     async def digest_of(self, path: Path, on_progress: Callable[[int, int], None] | None = None) -> str:
@@ -131,6 +143,9 @@ class IsoStore:
             raise MediaError(f"the ISO cannot be read: {exc.strerror}", where=Place(path)) from exc
         self._remember(path, digest)
         return digest
+
+    def _files(self, sha256: str) -> tuple[Path, Path]:
+        return self.path_of(sha256), self.path_of(sha256).with_suffix(".json")
 
     def _newest(self, matches: Callable[[StoredIso], bool]) -> StoredIso | None:
         return max(filter(matches, self.records()), key=lambda record: record.checked_at, default=None)
