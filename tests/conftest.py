@@ -29,6 +29,7 @@ from osimager.redact import Masker
 
 REPOSITORY = Path(__file__).parent.parent
 SETTLE_S = float(os.environ.get("OSIMAGER_TEST_SETTLE_S", "5"))
+INTERRUPTED = threading.Event()
 
 # No timed tests: a slow machine is no failure. CI tries the same examples each time; `deep` is for a night.
 hypothesis.settings.register_profile("default", deadline=None)
@@ -139,22 +140,18 @@ def check_golden(update_golden: bool) -> Callable[[Path, str], None]:
 
 @dataclass(frozen=True)
 class Held:
-    """What this process holds: threads, descriptors with what they point at, and children with their command lines."""
+    """What this process holds: threads, descriptors with what they point at, and children by their process ids."""
 
     threads: frozenset[str]
     descriptors: frozenset[str]
-    children: frozenset[str]
+    children: frozenset[int]
 
     def list_more(self, before: Held) -> list[str]:
         """Name what is held now and was not `before`."""
         return [
-            f"{kind} {name}"
-            for kind, now, then in (
-                ("thread", self.threads, before.threads),
-                ("descriptor", self.descriptors, before.descriptors),
-                ("process", self.children, before.children),
-            )
-            for name in sorted(now - then)
+            *(f"thread {name}" for name in sorted(self.threads - before.threads)),
+            *(f"descriptor {name}" for name in sorted(self.descriptors - before.descriptors)),
+            *(f"process {pid} {read_command_line(pid)}" for pid in sorted(self.children - before.children)),
         ]
 
 
@@ -171,17 +168,29 @@ def list_descriptors() -> Iterator[str]:
     """Give each open descriptor with what it points at."""
     folder = Path("/proc/self/fd")
     for link in list(folder.iterdir()) if folder.is_dir() else ():
+        if int(link.name) <= 2:  # pytest's capturing moves the standard ones
+            continue
         with contextlib.suppress(OSError):
             yield f"{link.name} -> {link.readlink()}"
 
 
-def list_children() -> Iterator[str]:
-    """Give each child process, zombies too, with its command line."""
+def list_children() -> Iterator[int]:
+    """Give the process id of each child, zombies too."""
     for tasks in Path("/proc/self/task").glob("*/children"):
         with contextlib.suppress(OSError):
-            for pid in tasks.read_text().split():
-                words = Path("/proc", pid, "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                yield f"{pid}: {words or 'a zombie'}"
+            yield from map(int, tasks.read_text().split())
+
+
+def read_command_line(pid: int) -> str:
+    """Give the command line of a process, which it may change: it names a process, and does not tell two apart."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace") or "(a zombie)"
+    return "(gone)"
+
+
+def pytest_keyboard_interrupt() -> None:
+    """Let an interrupted test leave what it held: its own stack is the message then."""
+    INTERRUPTED.set()
 
 
 @pytest.fixture(autouse=True)
@@ -191,7 +200,7 @@ def no_leak() -> Iterator[None]:
     yield
     end = time.monotonic() + SETTLE_S
     pause_s = 0.001
-    while left := look_around().list_more(before):
+    while (left := look_around().list_more(before)) and not INTERRUPTED.is_set():
         if time.monotonic() > end:
             end_children(before)
             pytest.fail("the test left behind: " + "; ".join(left))
@@ -202,9 +211,9 @@ def no_leak() -> Iterator[None]:
 
 def end_children(before: Held) -> None:
     """Kill the children that a failed test left: a guest must not run on beside the tests that follow."""
-    for name in look_around().children - before.children:
+    for pid in look_around().children - before.children:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(int(name.partition(":")[0]), signal.SIGKILL)
+            os.kill(pid, signal.SIGKILL)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ beyond what a person's file may, and values need no line numbers.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -265,6 +266,14 @@ class _Dumper(_SAFE_DUMPER):  # type: ignore[misc]  # CSafeDumper or SafeDumper
 
     def ignore_aliases(self, data: object) -> bool:
         return True
+
+
+# PyYAML writes YAML 1.1 and the readers (Terraform) know 1.2: what either would take for a number is quoted.
+_Dumper.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|0o[0-7]+)$"),
+    list("-+.0123456789"),
+)
 
 
 def _dump(document: Document) -> str:

@@ -129,6 +129,16 @@ def test_the_terraform_module_refuses_what_is_not_there(
     assert says in " ".join(done.stderr.split())
 
 
+@pytest.mark.parametrize("label", ["1e3", "0o17", "0E0", "no", "12:30", "2026-05-04", "~"])
+def test_a_text_stays_a_text_for_terraform(tool: str, tmp_path: Path, label: str) -> None:
+    entry = dataclasses.replace(make_entry(tmp_path, "debian-12-x86_64"), label=label)
+    registry = Registry.open(tmp_path / "registry.yml")
+    registry.add(entry)
+    assert registry.load() == (entry,)
+    done = plan_module(tool, tmp_path / "root", registry.path, {"target": "debian-12"})
+    assert json.loads(done.stdout)["image"]["value"]["label"] == label
+
+
 def test_the_terraform_module_says_that_there_is_no_registry(tool: str, tmp_path: Path) -> None:
     done = plan_module(tool, tmp_path / "root", tmp_path / "registry.yml", {"target": "debian-12"})
     assert "No image of 'debian-12'" in " ".join(done.stderr.split())
