@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, TypeVar
 from osimager.aio import finish, in_thread
 from osimager.env import Env
 from osimager.errors import MachineError, ProvisionError
-from osimager.events import ConnectionTried
+from osimager.events import ConnectionTried, OutputLine, QmpEvent, Stamped
 from osimager.plan.model import Access
 from osimager.ports import Endpoint
-from osimager.provision.banner import wait_banner
+from osimager.provision.banner import Nudge, wait_banner
 from osimager.provision.remote import GET, PUT, LineSplitter, render_command, render_program
 from osimager.units import format_duration
 
@@ -125,9 +125,19 @@ async def has_login(endpoint: Endpoint, user: str, credential: BuildKey | str) -
 async def _log_in_at_last(
     endpoint: Endpoint, access: Access, key: BuildKey, env: Env, host_key: str | None
 ) -> paramiko.Transport:
+    nudge = Nudge()
+
+    def look(stamped: Stamped) -> None:
+        match stamped.event:
+            case QmpEvent("NIC_RX_FILTER_CHANGED"):  # the guest has set its network card up (qapi/net.json)
+                nudge.give()
+            case OutputLine("serial", text) if "login:" in text:
+                nudge.give()
+
     refusals = 0
     while True:
-        sock = await wait_banner(endpoint, env.emit)
+        with env.bus.listening(look):
+            sock = await wait_banner(endpoint, env.emit, nudge)
         try:
             transport = await in_thread(
                 functools.partial(_log_in, sock, access.user, key, host_key), on_cancel=functools.partial(_shut, sock)
@@ -142,6 +152,7 @@ async def _log_in_at_last(
         else:
             env.emit(ConnectionTried("open", f"{access.user}@{endpoint.host}:{endpoint.port}"))
             return transport
+        nudge.give()
         await asyncio.sleep(pause_s)
 
 
