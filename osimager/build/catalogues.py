@@ -11,12 +11,9 @@ from osimager.paths import Places, search_path
 def open_catalog(project: Path, places: Places, data_dir: Path | None = None) -> Catalog:
     """Open the configuration: the project's, the user's, the shipped one; or an OSImager 1.x tree."""
     if data_dir is not None:
-        roots = Roots(specs=(data_dir / "specs",), files=(data_dir / "files",))
-    else:
-        roots = Roots(
-            **{
-                name: search_path(kind, project=project, places=places)
-                for name, kind in (("specs", "specs"), ("files", "files"), ("isos", "isos.d"))
-            }
-        )
-    return Catalog.open(roots)
+        return Catalog.open(Roots.of_old_tree(data_dir, places.config))
+
+    def search(kind: str) -> tuple[Path, ...]:
+        return search_path(kind, project=project, places=places)
+
+    return Catalog.open(Roots(specs=search("specs"), files=search("files"), isos=search("isos.d")))

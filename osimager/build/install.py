@@ -10,13 +10,14 @@ from pathlib import Path
 
 from osimager.aio import in_thread, supervised
 from osimager.build.credentials import Credentials
+from osimager.build.disks import create_disk
 from osimager.build.evidence import witnessed, write_answers
 from osimager.config.sections import Rung
 from osimager.env import Env
 from osimager.errors import StageTimeout
 from osimager.events import AnswerFetched
 from osimager.holes import ANSWER_URL, fill_holes
-from osimager.machine.disks import create_disk
+from osimager.machine.firmware import make_variables
 from osimager.machine.qemu import DirectBoot, MachineRun, start_machine
 from osimager.media.answer_server import AnswerServer, open_answer_server
 from osimager.media.iso import extract_boot_files

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 
 from osimager.build.evidence import witnessed
 from osimager.build.install import InstalledDisk
@@ -12,6 +13,7 @@ from osimager.machine.qemu import MachineRun, start_machine
 from osimager.plan.facts import HostFacts
 from osimager.plan.model import BuildPlan
 from osimager.ports import Machine
+from osimager.provision.ssh import SshCommunicator, open_ssh
 
 
 @contextlib.asynccontextmanager
@@ -30,3 +32,10 @@ async def start_installed(
     )
     async with start_machine(run, env) as machine, witnessed(machine, env.workspace / "evidence", role=run.role):
         yield machine
+
+
+def open_guest(
+    plan: BuildPlan, installed: InstalledDisk, machine: Machine, env: Env
+) -> AbstractAsyncContextManager[SshCommunicator]:
+    """Wait until the installed system lets this build's key in; the machine's death ends the wait."""
+    return open_ssh(machine.endpoint, plan.access, installed.credentials.key, env)

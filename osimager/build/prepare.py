@@ -53,7 +53,7 @@ async def prepare(asked: BuildRequest, env: Env) -> Prepared:
     firmware = (
         Firmware.UEFI if arch is Arch.AARCH64 else asked.options.firmware or configuration.sections.machine.firmware
     )
-    host = await inspect_host(arch, firmware, accel=asked.accelerator, env=env)
+    host = await inspect_host(arch, firmware, places=env.places, accel=asked.accelerator)
     media = choose_media(
         configuration,
         catalog,

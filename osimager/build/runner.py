@@ -8,14 +8,14 @@ from osimager.build.credentials import make_credentials
 from osimager.build.install import install, open_seed
 from osimager.build.machines import open_guest, start_installed, verify
 from osimager.build.prepare import Prepared
-from osimager.build.publish import make_entry, publish
+from osimager.build.publish import Made, publish, write_image
 from osimager.build.stages import Recorder
 from osimager.env import Env
 from osimager.events import Stage
-from osimager.finalize.convert import convert
 from osimager.finalize.seal import seal
 from osimager.media.fetch import fetch
 from osimager.plan.boot import complete_boot
+from osimager.plan.digests import make_digests
 from osimager.provision.steps import run_steps
 from osimager.registry.entry import Entry
 
@@ -28,16 +28,17 @@ async def run_build(prepared: Prepared, env: Env, rec: Recorder) -> Entry:
     credentials = make_credentials(env)
     async with AsyncExitStack() as up:
         seed = await rec.enter(Stage.SEED, up, open_seed(plan, credentials, env))
-        installed = await rec.run(Stage.INSTALL, install(plan, media, seed, credentials, host, env))
+        installed = await rec.run(Stage.INSTALL, install(plan, media, seed, host, env))
     async with AsyncExitStack() as up:
         machine = await rec.enter(Stage.START, up, start_installed(plan, installed, host, env))
         guest = await rec.enter(Stage.CONNECT, up, open_guest(plan, installed, machine, env))
         await rec.run(Stage.PROVISION, run_steps(plan.steps, guest, env, deadline_s=plan.deadline_s(Stage.PROVISION)))
         await rec.run(Stage.SEAL, seal(plan.seal, guest, env))
         await rec.run(Stage.STOP, machine.shut_down(plan.deadline_s(Stage.STOP)))
-    image = await rec.run(Stage.CONVERT, convert(installed.disk, plan.output, env))
+    image = await rec.run(Stage.CONVERT, write_image(plan, installed, env))
     if plan.verify:
         await rec.run(Stage.VERIFY, verify(plan, image, installed, host, env))
     else:
         rec.skip([Stage.VERIFY], "not asked for")
-    return await rec.run(Stage.PUBLISH, publish(make_entry(plan, media, image, rec, env), env))
+    made = Made(plan=plan, media=media, digests=make_digests(plan, media), image=image)
+    return await rec.run(Stage.PUBLISH, publish(made, rec, env))

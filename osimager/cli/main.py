@@ -48,17 +48,6 @@ class Verbs(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in VERBS.items()])
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Add what was probably meant to click's "No such command"."""
-        import difflib
-
-        close = difflib.get_close_matches(args[0], VERBS, 1)
-        if close and args[0] not in VERBS:
-            raise click.UsageError(f"No such command {args[0]!r}. Did you mean {close[0]!r}?", ctx)
-        return super().resolve_command(ctx, args)
-
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="osimager")

@@ -1,0 +1,131 @@
+"""What all contestants share: one ISO, one rendered preseed, one key, the same scripts; made by osimager's own planning."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from osimager.finalize.seal import render_seal
+
+from osimager.arch import Firmware, host_arch
+from osimager.build.credentials import make_credentials
+from osimager.build.fetching import fetch_alone
+from osimager.build.prepare import prepare
+from osimager.build.request import BuildRequest
+from osimager.config.catalog import Request
+from osimager.env import Clock, Env
+from osimager.events import Bus
+from osimager.holes import fill_holes
+from osimager.media.iso import extract_boot_files
+from osimager.paths import Places
+from osimager.plan.boot import complete_boot
+from osimager.plan.options import BuildOptions
+from osimager.redact import Masker
+
+PORT = 18088
+STEPS = ("echo step-one > /etc/bench-1", "sha256sum /usr/bin/* > /etc/bench-2", "ls -R /etc > /root/bench-3")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lab:
+    """The common ground. `append` and `boot_command` have ANSWERS where the answer server's address goes."""
+
+    work: Path
+    target: str
+    arch: str
+    firmware: str
+    iso: Path
+    kernel: Path
+    initrd: Path
+    append: str
+    boot_command: str
+    boot_wait: str
+    answers: Path
+    key: Path
+    user: str
+    steps: tuple[Path, ...]
+    own_steps: tuple[Path, ...]
+    seal: Path
+    memory_mib: int
+    cpus: int
+    disk_bytes: int
+    firmware_code: Path | None
+    firmware_variables: Path | None
+    firmware_single: Path = Path("/usr/share/ovmf/OVMF.fd")
+    port: int = PORT
+
+    def clear(self) -> None:
+        """Remove what a contestant left: Packer refuses an output folder that is there."""
+        for left in (*self.work.glob("packer-*/"), self.work / "home/cache/layers", *self.work.glob("osimager-*/")):
+            shutil.rmtree(left, ignore_errors=True)
+        for left in self.work.glob("*.qcow2"):
+            left.unlink()
+
+
+def open_lab(work: Path, *, target: str, iso: str, firmware: str, arch: str) -> Lab:
+    """Make the common ground in `work` (which may be there)."""
+    return asyncio.run(_open_lab(work, target=target, iso=iso, firmware=firmware, arch=arch))
+
+
+async def _open_lab(work: Path, *, target: str, iso: str, firmware: str, arch: str) -> Lab:
+    work.mkdir(parents=True, exist_ok=True)
+    places = Places.from_environment(os.environ)
+    env = Env(places=places, workspace=work, bus=Bus(now=Clock().now, masker=Masker()), masker=Masker())
+    own_steps = tuple(
+        _write(work / f"bench-{number}.sh", f"#!/bin/sh\nset -e\n{text}\n") for number, text in enumerate(STEPS)
+    )
+    asked = BuildRequest(
+        request=Request(target=target, host_arch=host_arch(), arch=arch, iso=iso, firmware=firmware),
+        options=BuildOptions(firmware=Firmware(firmware)),
+        project=Path.cwd(),
+        steps=own_steps,
+    )
+    prepared = await prepare(asked, env)
+    media = await fetch_alone(prepared.plan.media, prepared.plan.machine.arch, places, sinks=[])
+    plan = complete_boot(prepared.plan, media)
+    credentials = make_credentials(env)
+    holes = {**credentials.holes, "answer_url": "ANSWERS"}
+    answers = work / "answers"
+    answers.mkdir(exist_ok=True)
+    for answer in plan.install.answers:
+        _write(answers / answer.name, fill_holes(answer.text, holes))
+    key = _write(work / "key", credentials.key.private)
+    key.chmod(0o600)
+    steps = tuple(_write(work / f"step-{number}.sh", step.content.decode()) for number, step in enumerate(plan.steps))
+    kernel, initrd = extract_boot_files(
+        media.path, kernel=plan.install.boot.kernel, initrds=plan.install.boot.initrds, folder=work
+    )
+    assert initrd is not None
+    typed = "".join(prepared.configuration.sections.installer.boot_command)
+    files = prepared.host.firmware
+    return Lab(
+        work=work,
+        target=target,
+        arch=arch,
+        firmware=firmware,
+        iso=media.path,
+        kernel=kernel,
+        initrd=initrd,
+        append=fill_holes(plan.install.boot.command_line, holes),
+        boot_command=fill_holes(typed, holes).replace("ANSWERS", "http://{{ .HTTPIP }}:{{ .HTTPPort }}"),
+        boot_wait="5s",
+        answers=answers,
+        key=key,
+        user=plan.access.user,
+        steps=steps,
+        own_steps=own_steps,
+        seal=_write(work / "seal.sh", render_seal(plan.seal)),
+        memory_mib=plan.machine.memory_mib,
+        cpus=plan.machine.cpus,
+        disk_bytes=plan.machine.disks[0].size_bytes,
+        firmware_code=files.code if files else None,
+        firmware_variables=files.variables if files else None,
+    )
+
+
+def _write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path

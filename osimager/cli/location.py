@@ -1,0 +1,7 @@
+"""`osimager location`."""
+
+from __future__ import annotations
+
+from osimager.cli.names import list_group
+
+command = list_group("locations", "List locations.")
