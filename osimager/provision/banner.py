@@ -5,9 +5,10 @@ connection at once; one whose network is not up yet lets it hang, and its SYN is
 a banner. So attempts overlap: the oldest one that hangs is kept for long (a slow sshd must win in the end), and fresh
 ones are started beside it (a lost SYN must not be waited for).
 
-QEMU's user network keeps the SYN of a hanging attempt for a minute, though the attempt is given up, and delivers it in
-the end: 75 of them made a guest's sshd refuse everybody for half a minute under TCG. So attempts are few until something
-(the network card coming up, a login prompt) says that the guest is close. Knows nothing of SSH but its first four bytes.
+QEMU's user network keeps the SYN of a hanging attempt for a minute, though the attempt is given up, and delivers it
+in the end: 75 of them made a guest's sshd refuse everybody for half a minute under TCG. So attempts are few until
+something (the network card coming up, a login prompt) says that the guest is close. Knows nothing of SSH but its first
+four bytes.
 """
 
 from __future__ import annotations

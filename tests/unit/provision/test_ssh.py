@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
 from osimager.env import Env
 from osimager.errors import ProvisionError
-from osimager.events import ConnectionTried
+from osimager.events import ConnectionTried, QmpEvent
 from osimager.plan.model import Access
 from osimager.ports import Communicator, Endpoint
 from osimager.provision.ssh import ConnectionLost, has_login, make_key, open_ssh, parse_key
@@ -205,6 +205,7 @@ async def test_silent_forward_is_tried_again_beside_the_silence(sshd: Sshd, env:
     async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(silent) < 4:
             silent.append(writer)
+            env.emit(QmpEvent("NIC_RX_FILTER_CHANGED"))  # from here on the guest may listen at any moment
             return
         there, back = await asyncio.open_connection(sshd.endpoint.host, sshd.endpoint.port)
         async with asyncio.TaskGroup() as group:
