@@ -1,0 +1,164 @@
+#!/bin/sh
+# Seal an image, run as root in the guest as the last script of a build. Few processes: it runs under TCG too.
+# OSIMAGER_SEAL=template|machine, OSIMAGER_BUILD_USER=NAME, OSIMAGER_REMOVE_USER=yes|no. Says `was NAME VALUE` for what
+# the image was before, `left WHAT` for everything that it could not remove (then it exits with status 9).
+set -u
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+user=$OSIMAGER_BUILD_USER
+have() { command -v "$1" >/dev/null 2>&1; }
+
+[ ! -s /etc/machine-id ] || echo "was machine-id $(cat /etc/machine-id)"
+for key in /etc/ssh/ssh_host_*_key.pub; do
+    [ ! -r "$key" ] || { read -r kind blob _ <"$key" && echo "was host-key $kind $blob"; }
+done
+
+# cloud-init takes its time to start; what follows does not touch what it cleans.
+cleaning=
+if have cloud-init; then
+    cloud-init clean --logs >/dev/null 2>&1 &
+    cleaning=$!
+fi
+
+# What writes once more when it stops, is stopped first.
+if have systemctl; then
+    systemctl stop systemd-random-seed.service systemd-update-utmp.service rsyslog.service syslog.socket 2>/dev/null
+    journalctl -q --relinquish-var 2>/dev/null
+fi
+
+# What the installer and the build left.
+rm -rf /root/anaconda-ks.cfg /root/original-ks.cfg /root/initial-setup-ks.cfg /root/ks-*.cfg /root/ks-*.log \
+    /root/autoinst.xml /root/install.log* /root/.config/osimager \
+    /var/adm/autoinstall /var/log/installer /var/log/anaconda /var/log/YaST2 /var/lib/cdebconf \
+    /var/cache/debconf/passwords.dat-old /etc/cloud/cloud.cfg.d/99-installer.cfg /etc/cloud/cloud-init.disabled \
+    /var/cache/apt/archives/*.deb /var/cache/dnf/* /var/cache/yum/* /var/cache/zypp/packages/* /var/cache/apk/* \
+    /tmp/* /tmp/.[!.]* /var/tmp/* /var/crash/* /var/lib/systemd/coredump/* \
+    /root/.*_history /home/*/.*_history /root/.lesshst /home/*/.lesshst /root/.viminfo /home/*/.viminfo \
+    /root/.wget-hsts /root/.ansible /home/*/.ansible /var/log/journal/*
+[ ! -e /var/cache/debconf/passwords.dat ] || : >/var/cache/debconf/passwords.dat
+
+# Entropy that was used must not be used again.
+rm -rf /var/lib/systemd/random-seed /var/lib/systemd/credential.secret /var/lib/urandom/random-seed \
+    /var/lib/misc/random-seed /var/lib/random-seed /var/lib/seedrng /boot/efi/loader/random-seed /efi/loader/random-seed
+
+install_key_unit() {
+    # cloud-init makes host keys anew; where it finds no cloud it does not even run.
+    have systemctl || return 0 # OpenRC's sshd makes its own
+    for unit in sshd-keygen.target sshd-keygen@.service sshd-keygen.service sshdgenkeys.service; do
+        [ ! -e "/usr/lib/systemd/system/$unit" ] || return 0
+    done
+    cat >/etc/systemd/system/osimager-hostkeys.service <<'END'
+# Written by osimager when it sealed this image.
+[Unit]
+Description=Make the SSH host keys that this machine lacks
+After=cloud-init.service cloud-init-network.service
+Before=ssh.service sshd.service ssh.socket
+ConditionPathExistsGlob=!/etc/ssh/ssh_host_*_key
+
+[Service]
+Type=oneshot
+ExecStart=/usr/bin/ssh-keygen -A
+
+[Install]
+WantedBy=multi-user.target
+END
+    mkdir -p /etc/systemd/system/multi-user.target.wants
+    ln -sf ../osimager-hostkeys.service /etc/systemd/system/multi-user.target.wants/osimager-hostkeys.service
+}
+
+forget_identity() {
+    [ ! -e /etc/machine-id ] || : >/etc/machine-id
+    if [ -f /var/lib/dbus/machine-id ] && [ ! -L /var/lib/dbus/machine-id ]; then
+        ln -sf /etc/machine-id /var/lib/dbus/machine-id
+    fi
+    rm -rf /etc/ssh/ssh_host_* /var/lib/dhcp/* /var/lib/dhclient/* /var/lib/dhcpcd/* /var/lib/wicked/* \
+        /var/lib/NetworkManager/*.lease /var/lib/NetworkManager/secret_key /var/lib/NetworkManager/timestamps \
+        /etc/udev/rules.d/70-persistent-net.rules /etc/lvm/devices/system.devices /etc/nvme/hostid /etc/nvme/hostnqn \
+        /etc/netplan/50-cloud-init.yaml /etc/network/interfaces.d/50-cloud-init* \
+        /etc/NetworkManager/system-connections/cloud-init-*.nmconnection \
+        /etc/cloud/cloud.cfg.d/95-osimager-machine.cfg \
+        /etc/cloud/cloud.cfg.d/subiquity-disable-cloudinit-networking.cfg
+    for file in /etc/sysconfig/network-scripts/ifcfg-*; do
+        [ ! -f "$file" ] || sed -i '/^\(HWADDR\|UUID\)=/d' "$file"
+    done
+    if [ -s /etc/hostname ]; then
+        echo localhost >/etc/hostname
+        ! grep -q '^127\.0\.1\.1' /etc/hosts || sed -i '/^127\.0\.1\.1/d' /etc/hosts
+    fi
+    install_key_unit
+}
+
+keep_identity() {
+    [ -d /etc/cloud/cloud.cfg.d ] || return 0
+    cat >/etc/cloud/cloud.cfg.d/95-osimager-machine.cfg <<'END'
+# Written by osimager when it sealed this machine: its name, address and host keys are its own.
+preserve_hostname: true
+ssh_deletekeys: false
+network: {config: disabled}
+END
+}
+
+# The build's own way in. The account's last session is the one that runs this: already root, it goes on without it.
+close_build_access() {
+    rm -f /etc/sudoers.d/osimager-build /etc/doas.d/osimager-build.conf /etc/ssh/sshd_config.d/*osimager-build*
+    for keys in /root/.ssh/authorized_keys /home/*/.ssh/authorized_keys; do
+        grep -q ' osimager-build$' "$keys" 2>/dev/null || continue
+        kept=$(grep -v ' osimager-build$' "$keys")
+        if [ -n "$kept" ]; then printf '%s\n' "$kept" >"$keys"; else rm -f "$keys"; fi
+    done
+    [ "$OSIMAGER_REMOVE_USER" = yes ] || return 0
+    if [ "$user" = root ]; then
+        # The account stays; the password that the build gave it does not.
+        if have usermod; then usermod -p '!' root; else passwd -l root >/dev/null; fi
+        return 0
+    fi
+    home=$(sed -n "s/^$user:[^:]*:[^:]*:[^:]*:[^:]*:\([^:]*\):.*/\1/p" /etc/passwd)
+    if have userdel; then userdel -f "$user" 2>/dev/null; else deluser "$user" >/dev/null; fi
+    case $home in
+    /home/?* | /var/home/?* | /var/lib/?*) rm -rf "$home" ;;
+    esac
+    if grep -q "^$user:" /etc/group; then groupdel "$user" 2>/dev/null || delgroup "$user" >/dev/null; fi
+    # The tools leave the account, with its password's hash, in their backups.
+    rm -rf /etc/passwd- /etc/shadow- /etc/group- /etc/gshadow- /etc/subuid- /etc/subgid- \
+        "/var/mail/$user" "/var/spool/mail/$user" "/var/spool/cron/crontabs/$user" "/var/spool/cron/$user" \
+        "/var/lib/AccountsService/users/$user" "/var/lib/systemd/linger/$user" \
+        "/var/lib/sudo/lectured" "/var/db/sudo/lectured"
+}
+
+left() {
+    echo "left $1"
+    status=9
+}
+
+check() {
+    status=0
+    for path in /etc/sudoers.d/osimager-build /root/anaconda-ks.cfg /var/log/installer /var/lib/systemd/random-seed; do
+        [ ! -e "$path" ] || left "$path"
+    done
+    if [ "$OSIMAGER_REMOVE_USER" = yes ] && [ "$user" != root ]; then
+        for path in /etc/passwd /etc/shadow /etc/group /etc/gshadow /etc/subuid /etc/shadow-; do
+            ! grep -q "^$user:" "$path" 2>/dev/null || left "the account $user in $path"
+        done
+        [ ! -e "${home:-/home/$user}" ] || left "${home:-/home/$user}"
+    fi
+    where=$(grep -rls ' osimager-build$' /root/.ssh /home/*/.ssh /etc/ssh)
+    [ -z "$where" ] || left "the build's key in $where"
+    [ -z "$user" ] || ! grep -qs "^${user}[[:space:]]" /etc/sudoers /etc/sudoers.d/* || left "rights of $user in sudoers"
+    [ "$OSIMAGER_SEAL" = template ] || return 0
+    [ ! -s /etc/machine-id ] || left "/etc/machine-id"
+    for path in /etc/ssh/ssh_host_* /var/lib/cloud/instance /var/lib/cloud/data/* /var/lib/dhcp/*; do
+        if [ -e "$path" ] || [ -L "$path" ]; then left "$path"; fi
+    done
+}
+
+case $OSIMAGER_SEAL in
+template) forget_identity ;;
+machine) keep_identity ;;
+esac
+[ -z "$cleaning" ] || wait "$cleaning" || rm -rf /var/lib/cloud/* /var/log/cloud-init*
+find /var/log -type f \( -name '*.gz' -o -name '*.xz' -o -name '*.[0-9]' -o -name '*.old' -o -name '*-20[0-9]*' \) -exec rm -f {} +
+find /var/log -type f -size +0 -exec sh -c 'for file; do : >"$file"; done' sh {} +
+close_build_access
+check
+sync
+fstrim -a 2>/dev/null || fstrim / 2>/dev/null || echo "the disk takes no discards: the image may be larger than it need be"
+exit "$status"
