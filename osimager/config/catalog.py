@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from osimager.arch import ALIASES
-from osimager.config.documents import SUFFIXES, Items, Table, load_document
+from osimager.config.documents import SUFFIXES, Items, SourceFloat, Table, load_document
 from osimager.config.request import Request
 from osimager.config.values import Value
 from osimager.config.versions import expand_range, latest_version, version_key
-from osimager.errors import ConfigError, Place, UsageError
+from osimager.errors import ConfigError, ConfigErrors, Place, UsageError
 
 if TYPE_CHECKING:
     from osimager.config.configuration import Configuration
@@ -232,10 +232,14 @@ class Catalog:
                 return found
         return []
 
-    def _unknown(self, text: str, arch: str | None) -> UsageError:
-        names = dict.fromkeys(f"{entry.dist}-{entry.version}" for entry in self.targets())
+    def _unknown(self, text: str, arch: str | None) -> UsageError | ConfigError:
+        """Make the error for a target that no spec provides; where its spec cannot be read, say what is wrong there."""
         import difflib
 
+        broken = [problem for problem in self.problems if _is_about(problem, text)]
+        if broken:
+            return ConfigErrors(broken) if len(broken) > 1 else broken[0]
+        names = dict.fromkeys(f"{entry.dist}-{entry.version}" for entry in self.targets())
         close = difflib.get_close_matches(_split_arch(text)[0], names, 3, 0.7)
         hint = f"did you mean {' or '.join(close)}?" if close else "`osimager spec list` shows every target"
         where = [place for problem in self.problems for place in problem.where[:1]]
@@ -305,7 +309,8 @@ def provided_versions(provides: Table) -> list[str]:
     versions: dict[str, None] = {}
     for text, where in texts:
         if not isinstance(text, str):
-            raise ConfigError(f"the version {text!r} is not text", where=where, hint=f'quote it: "{text}"')
+            written = text.text if isinstance(text, SourceFloat) else text
+            raise ConfigError(f"the version {written} is a number", where=where, hint=f'quote it: "{written}"')
         try:
             versions |= dict.fromkeys(expand_range(text))
         except ValueError as exc:
@@ -332,6 +337,12 @@ def _arches_of_version(document: Table, version: str) -> tuple[str, ...]:
             if isinstance(pattern, str) and re.fullmatch(pattern, version, re.IGNORECASE):
                 found = _arches(entry, "arches")
     return found
+
+
+def _is_about(problem: ConfigError, target: str) -> bool:
+    """Tell whether a file that cannot be read is, by its name or its folder's, that of `target`."""
+    path = Path(problem.where[0].path) if problem.where else Path("-")
+    return any(target.startswith(name) for name in (path.stem, path.parent.name))
 
 
 def _split_arch(text: str) -> tuple[str, str | None]:

@@ -43,6 +43,7 @@ class Defs(Names):
         self.undefined: dict[str, Place | None] = {}
         self._known: dict[str, Value] = {}
         self._active: list[str] = []
+        self._circles: dict[str, ConfigError] = {}
 
     def __iter__(self) -> Iterator[str]:
         names = [self.merged.tables["defs"], self.fixed, self.computed, self.defines, self.given]
@@ -59,9 +60,12 @@ class Defs(Names):
         if name in self._known:
             return self._known[name]
         if name in self._active:
-            circle = " → ".join([*self._active[self._active.index(name) :], name])
+            members = self._active[self._active.index(name) :]
             hint = "give one of them a value of its own"
-            raise ConfigError(f"the def {name!r} depends on itself: {circle}", where=where, hint=hint)
+            what = f"the def {name!r} depends on itself: {' → '.join([*members, name])}"
+            self._circles |= dict.fromkeys(members, ConfigError(what, where=where, hint=hint))
+        if name in self._circles:
+            raise self._circles[name]
         self._active.append(name)
         try:
             value = self._find(name, where)

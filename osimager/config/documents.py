@@ -10,7 +10,7 @@ import re
 from bisect import bisect_right
 from json.decoder import JSONDecodeError, scanstring  # type: ignore[attr-defined]  # the C scanner
 from pathlib import Path
-from typing import Final, cast
+from typing import Final, Self, cast
 
 from osimager.config.values import Scalar, Value
 from osimager.errors import ConfigError, Place
@@ -117,6 +117,17 @@ _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _SPECIAL_FLOAT = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 
 
+class SourceFloat(float):
+    """A number that remembers how it was written: 9.10 may have been meant as a version."""
+
+    def __new__(cls, text: str) -> Self:
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
+
+    text: str
+
+
 def parse_scalar(text: str) -> Scalar:
     """Give a plain scalar's value by YAML 1.2's core schema: `no` and `12:30` are strings, `0o17` is a number."""
     if text in _WORDS_1_2:
@@ -125,7 +136,7 @@ def parse_scalar(text: str) -> Scalar:
         if _INT.fullmatch(text) and len(text) < 400:
             return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
         if _FLOAT.fullmatch(text):
-            return float(text)
+            return SourceFloat(text)
         if _SPECIAL_FLOAT.fullmatch(text):
             return float(text.replace(".", "", 1))
     return text

@@ -307,8 +307,11 @@ def _error(
         return unknown_key(str(loc[-1]), _fields(model, loc), where, inside=".".join([name, *map(str, loc[:-1])]))
     if kind == "missing":
         return ConfigError(f"{path} is missing", where=where, hint=f"add {loc[-1]}: …")
-    what = message.removeprefix("Value error, ").removeprefix("Input ")
-    return ConfigError(f"{path}: {what[:1].lower()}{what[1:]}", where=where, hint=f"correct {path}")
+    if message.startswith("Input "):
+        what = f"{path} {message.removeprefix('Input ')}"
+    else:
+        what = f"{path}: {message.removeprefix('Value error, ')}"
+    return ConfigError(what, where=where, hint=f"correct {path}")
 
 
 def _fields(model: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
