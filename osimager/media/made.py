@@ -53,7 +53,8 @@ async def make_iso(made: MadeMedium, env: Env, *, arch: Arch) -> Path:
     Raises PrerequisiteError where this host lacks what that takes, MediaError where the recipe fails.
     """
     _check_apt(made)
-    sources, versions = await asyncio.gather(_apt_sources(), _package_versions(made, arch))
+    sources = await _apt_sources()
+    versions = await _package_versions(made, arch)
     key = recipe_digest(made.folder, arch, sources, versions)
     path = env.places.isos / "made" / f"{made.recipe}-{arch}-{key[:16]}.iso"
     if path.is_file():
