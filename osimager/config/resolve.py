@@ -12,7 +12,7 @@ from osimager.config.configuration import Configuration, Defs, add_computed, mak
 from osimager.config.documents import Items, Table, parse_scalar, read_text
 from osimager.config.lookups import Lookups
 from osimager.config.markers import Renderer, as_text
-from osimager.config.merge import Merged, Merger, deep_merge
+from osimager.config.merge import TABLE_SECTIONS, Merged, Merger, deep_merge
 from osimager.config.request import Request
 from osimager.config.sections import FileSection, Fragment, MachineSection, Origin, Sections, StepSection, Target, Value
 from osimager.config.shapes import PROFILE_DEFS, check_shape
@@ -84,7 +84,7 @@ def _fixed_defs(target: Target, request: Request) -> dict[str, Value]:
 
 
 def _lay_all(catalog: Catalog, request: Request, target: Target, merger: Merger) -> None:
-    """Lay, from the bottom: built-in values, the default profile, platform, location, spec, the profile asked for."""
+    """Lay, from the bottom: built-in values, platform, the default profile, location, spec, the profile asked for."""
     merged = merger.merged
     for key in ("platform", "location", "dist", "version", "arch"):
         merged.tables["defs"][key] = getattr(target, key)
@@ -92,9 +92,9 @@ def _lay_all(catalog: Catalog, request: Request, target: Target, merger: Merger)
     if request.firmware is not None:
         merger.defines = {**merger.defines, "firmware": request.firmware}
     _put(merged, "firmware", "uefi" if target.arch == "aarch64" else "bios")
+    merger.load(required(catalog, "platforms", target.platform))
     default = catalog.find_file("profiles", "default")
     merger.load(_profile_sections(checked(catalog, "profile", default)) if default else Table(Path("default"), 1))
-    merger.load(required(catalog, "platforms", target.platform))
     location = catalog.find_file("locations", target.location)
     if location is not None:
         merger.load(checked(catalog, "location", location))
@@ -144,10 +144,20 @@ def find_included(catalog: Catalog, name: str, where: Place) -> Table:
 
 
 def _over_default(profile: Table, default: Table | None) -> Table:
-    """Give a profile with each of its keys laid over the default's, all levels down; its other keys stay out."""
+    """Give a profile with each value laid over the default profile's, all levels down.
+
+    What only the default says stays out, in sections too: it has been laid already, below the spec.
+    """
+    if default is None:
+        return profile
     result = Table(profile.path, profile.line)
     for key, value in profile.items():
-        result[key] = deep_merge(default[key], value) if default is not None and key in default else value
+        below = default.get(key)
+        is_section = key == "build" or key in TABLE_SECTIONS
+        if is_section and isinstance(value, Table) and isinstance(below, Table):
+            result[key] = _over_default(value, below)
+        else:
+            result[key] = deep_merge(below, value)
         result.lines[key] = profile.lines.get(key, profile.line)
     return result
 

@@ -151,5 +151,5 @@ printable = st.text(
 @given(value=st.dictionaries(st.text("abc_", min_size=1), printable))
 def test_yaml_reads_what_yaml_writes(tmp_path_factory: pytest.TempPathFactory, value: dict[str, str]) -> None:
     path = tmp_path_factory.mktemp("yaml") / "a.yml"
-    path.write_text(yaml.safe_dump(value, allow_unicode=True))
+    path.write_text(yaml.safe_dump(value, allow_unicode=True, default_style='"'))
     assert load_document(path) == value

@@ -1,0 +1,353 @@
+"""From a request to a Configuration, over files as people write them."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from osimager.arch import Firmware
+from osimager.config.catalog import Catalog, Configuration, Request, Roots
+from osimager.config.resolve import parse_defines
+from osimager.config.sections import Rung, StepKind
+from osimager.config.values import Value
+from osimager.errors import ConfigError, ConfigErrors, UsageError
+from osimager.holes import find_holes
+from osimager.paths import shipped
+
+from .conftest import TableLookups, Tree
+
+WEB = 'provides: {dist: web, versions: ["1", "1.2", "1.10", "2"], arches: [x86_64, aarch64]}\n'
+
+
+def resolve(tree: Tree, target: str = "web-1", **asked: object) -> Configuration:
+    return tree.catalog().resolve(dataclasses.replace(Request(target=target), **asked), tree.lookups)  # type: ignore[arg-type]
+
+
+def test_targets_sort_by_number_and_earlier_roots_hide_later_files(tree: Tree) -> None:
+    tree.write("specs/web/spec.yml", WEB)
+    tree.write("mine/web/spec.yml", 'provides: {dist: web, versions: ["9.[9-10]"], arches: [amd64]}\n')
+    roots = Roots(specs=(tree.root / "mine", tree.root / "specs"))
+    names = [str(entry) for entry in Catalog.open(roots).targets()]
+    assert names == ["web-9.9-x86_64", "web-9.10-x86_64"]
+    assert [str(entry) for entry in tree.catalog().targets()][:4] == [
+        "web-1-aarch64", "web-1-x86_64", "web-1.2-aarch64", "web-1.2-x86_64",
+    ]  # fmt: skip
+
+
+def test_a_broken_spec_hides_no_other(tree: Tree) -> None:
+    tree.write("specs/web/spec.yml", WEB)
+    tree.write("specs/broken/spec.yml", "a: [\n")
+    catalog = tree.catalog()
+    assert len(catalog.targets()) == 8
+    assert len(catalog.problems) == 1
+    assert resolve(tree, "web-2").target.version == "2"
+    with pytest.raises(UsageError, match="unheard") as caught:
+        resolve(tree, "unheard-1")
+    assert "1 spec files could not be read" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("target", "arch", "host", "expected"),
+    [
+        ("web-1", None, "x86_64", "qemu/local/web-1-x86_64"),
+        ("web-1", None, "aarch64", "qemu/local/web-1-aarch64"),
+        ("web-1-arm64", None, "x86_64", "qemu/local/web-1-aarch64"),
+        ("web-1", "amd64", "aarch64", "qemu/local/web-1-x86_64"),
+        ("qemu/web-1", None, "x86_64", "qemu/local/web-1-x86_64"),
+        ("qemu/local/web-1.10", None, "x86_64", "qemu/local/web-1.10-x86_64"),
+        ("web-latest", None, "x86_64", "qemu/local/web-2-x86_64"),
+        ("web-1-latest", None, "x86_64", "qemu/local/web-1.10-x86_64"),
+        ("web-1-latest-aarch64", None, "x86_64", "qemu/local/web-1.10-aarch64"),
+        ("web-box-3", None, "x86_64", "qemu/local/web-box-3-aarch64"),
+    ],
+)
+def test_targets_are_found_by_every_name(tree: Tree, target: str, arch: str | None, host: str, expected: str) -> None:
+    tree.write("specs/web/spec.yml", WEB)
+    tree.write("specs/box/spec.yml", 'provides: {dist: web-box, versions: ["3"], arches: [aarch64]}\n')
+    assert str(resolve(tree, target, arch=arch, host_arch=host).target) == expected
+
+
+@pytest.mark.parametrize("target", ["", "web", "a/b/c/web-1", "/web-1", "web-3", "wbe-1", "web-1-x86_65"])
+def test_what_is_no_target_is_a_usage_error(tree: Tree, target: str) -> None:
+    tree.write("specs/web/spec.yml", WEB)
+    with pytest.raises(UsageError) as caught:
+        resolve(tree, target)
+    assert caught.value.hint
+
+
+def test_two_architectures_and_neither_is_the_hosts(tree: Tree) -> None:
+    tree.write("specs/web/spec.yml", WEB)
+    with pytest.raises(UsageError, match="x86_64") as caught:
+        resolve(tree, host_arch="i386")
+    assert "--arch" in (caught.value.hint or "")
+
+
+def test_arches_of_a_version(tree: Tree) -> None:
+    tree.write("specs/web/spec.yml", WEB + 'version_specific: [{version: "1.*", arches: [x86_64]}]\n')
+    assert [str(entry) for entry in tree.catalog().targets()] == [
+        "web-1-x86_64", "web-1.2-x86_64", "web-1.10-x86_64", "web-2-aarch64", "web-2-x86_64",
+    ]  # fmt: skip
+
+
+def test_layers_from_platform_to_define(tree: Tree) -> None:
+    tree.write("specs/platforms/qemu.yml", "defs: {a: platform, b: platform, c: platform, d: platform, e: platform}\n")
+    tree.write("specs/locations/lab.yml", "defs: {b: location, c: location, d: location, e: location}\n")
+    tree.write("specs/web/spec.yml", WEB + "defs: {c: spec, d: spec, e: spec}\n")
+    tree.write("specs/profiles/dev.yml", "defs: {d: profile, e: profile}\n")
+    configuration = resolve(tree, "qemu/lab/web-1", profile="dev", defines=("e=define",))
+    assert [configuration.defs[key] for key in "abcde"] == ["platform", "location", "spec", "profile", "define"]
+    places = [Path(str(origin.place.path)).name for origin in configuration.explain("d")]
+    assert places == ["dev.yml", "spec.yml", "lab.yml", "qemu.yml"]
+    assert [origin.value for origin in configuration.explain("defs.e")][:2] == ["define", "profile"]
+
+
+def test_profiles_lie_over_the_default_one(tree: Tree) -> None:
+    tree.write(
+        "specs/profiles/default.yml",
+        "packages: [vim]\nlocale: C\nbuild: {memory: 3G, cpus: 1}\ndefs: {t: {a: 1, b: 1}}\n",
+    )
+    tree.write(
+        "specs/profiles/dev.yml", "packages: [gcc]\nscripts: [one, two]\nbuild: {memory: 4G}\ndefs: {t: {b: 2}}\n"
+    )
+    tree.write("specs/web/spec.yml", WEB + "defs: {locale: de}\nmachine: {cpus: 8}\n")
+    default, dev = resolve(tree), resolve(tree, profile="dev")
+    assert (default.defs["packages"], default.defs["locale"]) == (["vim"], "de")
+    assert (dev.defs["packages"], dev.defs["scripts"], dev.defs["locale"]) == (["gcc"], ["one", "two"], "de")
+    assert dev.defs["t"] == {"a": 1, "b": 2}
+    assert (dev.sections.machine.memory_mib, dev.sections.machine.cpus) == (4096, 8)
+    with pytest.raises(UsageError, match="profile"):
+        resolve(tree, profile="nobody")
+
+
+def test_files_named_after_a_profile_fall_back_to_default(tree: Tree) -> None:
+    tree.write("specs/profiles/dev.yml", "packages: []\n")
+    tree.write(
+        "specs/web/spec.yml", WEB + 'files: [{dest: a, sources: ["web/>>profile<<.cfg", "web/end-default.cfg"]}]\n'
+    )
+    tree.write("files/web/default.cfg", "default >>name<<\n")
+    tree.write("files/web/end-default.cfg", "end\n")
+    assert resolve(tree, profile="dev").sections.files[0].text == "default >>name<<\nend\n"
+    tree.write("files/web/dev.cfg", "dev\n")
+    assert resolve(tree, profile="dev").sections.files[0].text == "dev\nend\n"
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        (("a=1", "b=x,y"), {"a": "1", "b": "x,y"}),
+        (("a=1,b=2",), {"a": "1", "b": "2"}),
+        (("url=http://x/?a=1,2",), {"url": "http://x/?a=1,2"}),
+        (("a=",), {"a": ""}),
+        (("a=b=c",), {"a": "b=c"}),
+    ],
+)
+def test_defines_split_only_where_every_part_is_one(typed: tuple[str, ...], expected: dict[str, str]) -> None:
+    assert parse_defines(typed) == expected
+
+
+def test_defines_are_typed_seen_by_conditions_and_win(tree: Tree) -> None:
+    tree.write(
+        "specs/web/spec.yml",
+        WEB
+        + """\
+defs: {port: "80", on: true, cidr: 10.0.0.0/24, path: a}
+firmware_specific:
+  - firmware: uefi
+    defs: {boot: efi, port: "443"}
+version_specific:
+  - version: "1"
+    defs: {path: b}
+""",
+    )
+    defines = (
+        "port=8080",
+        "count=3",
+        "on=no",
+        "off=false",
+        "firmware=uefi",
+        "path=c",
+        "domain=x.org",
+        "twice=>>path<</d",
+    )
+    configuration = resolve(tree, defines=defines)
+    expected: dict[str, Value] = {
+        "port": "8080", "count": 3, "on": "no", "off": False, "boot": "efi", "path": "c", "fqdn": "web-1.x.org",
+        "twice": "c/d",
+    }  # fmt: skip
+    assert {key: configuration.defs[key] for key in expected} == expected
+    assert configuration.sections.machine.firmware is Firmware.UEFI
+
+
+def test_the_network_of_a_location(tree: Tree) -> None:
+    tree.write("specs/web/spec.yml", WEB + 'defs: {base: 192.168.77, seen: ">>gateway<< via >>dns2<<"}\n')
+    tree.write(
+        "specs/locations/lab.toml",
+        '[defs]\ndomain = "lab.org"\ncidr = ">>base<<.0/24"\n[defs.dns]\n'
+        'servers = ["192.168.77.1", "9.9.9.9"]\nsearch = ["lab.org"]\n'
+        '[defs.ntp]\nservers = ["pool"]\n',
+    )
+    defs = resolve(tree, "qemu/lab/web-1", name="host", ip="192.168.77.10").defs
+    expected = {
+        "subnet": "192.168.77.0", "prefix": "24", "netmask": "255.255.255.0", "gateway": "192.168.77.254",
+        "gw": "192.168.77.254", "dns1": "192.168.77.1", "dns2": "9.9.9.9", "ntp1": "pool", "dns_search": "lab.org",
+        "fqdn": "host.lab.org", "ip": "192.168.77.10", "seen": "192.168.77.254 via 9.9.9.9", "hostname": "host",
+    }  # fmt: skip
+    assert {key: defs[key] for key in expected} == expected
+    assert resolve(tree, "qemu/lab/web-1", defines=("gateway=10.0.0.1",)).defs["gw"] == "10.0.0.1"
+    assert resolve(tree, name="a.b.org").defs["fqdn"] == "a.b.org"
+    assert resolve(tree, name="a.b.org", fqdn="c.d").defs["fqdn"] == "c.d"
+
+
+def test_local_needs_no_file_and_has_no_network(tree: Tree) -> None:
+    tree.write("specs/web/spec.yml", WEB)
+    defs = resolve(tree).defs
+    assert [defs[key] for key in ("ip", "cidr", "gateway", "dns1", "ntp1", "domain", "proxy") if key in defs] == [
+        ""
+    ] * 6
+
+
+def test_sections_come_out_typed_and_rendered(tree: Tree) -> None:
+    tree.write(
+        "specs/web/spec.yml",
+        WEB
+        + r"""
+iso: "web->>version<<"
+status: boots
+needs: "E>'winrm' if version == '2' else None<E"
+defs: {disk: 20G, gone: "E>''<E", pass: "|>images/linux:password<|"}
+installer:
+  format: kickstart
+  boot: [menu, typed]
+  menu: ^Install
+  kernel_arguments: ["inst.ks=>>answer_url<</ks.cfg", ">>gone<<", "name=>>name<<"]
+  drop_arguments: [quiet, "rd\\.live\\.check"]
+  seed: {label: OEMDRV, files: [ks.cfg]}
+  boot_wait: 10s
+  restarts: 1
+machine: {memory: 512M, minimum_memory: 768M, disk_size: ">>disk<<", cpus: "3"}
+access: {user: admin, port: 2222}
+seal: {login: admin}
+verify: {commands: uptime}
+steps:
+  - script: base.sh
+    environment: {PASS: ">>pass<<"}
+  - file: motd
+    dest: /etc/motd
+    mode: "0644"
+  - ansible: site.yml
+    cache: false
+    inputs: ["roles/**"]
+""",
+    )
+    configuration = resolve(tree)
+    sections = configuration.sections
+    assert configuration.iso == "web-1"
+    assert (sections.status, sections.needs) == ("boots", None)
+    assert resolve(tree, "web-2").sections.needs == "winrm"
+    installer = sections.installer
+    assert installer.boot == (Rung.MENU, Rung.TYPED)
+    assert [find_holes(argument) for argument in installer.kernel_arguments] == [{"answer_url"}, frozenset()]
+    assert installer.seed is not None
+    assert (installer.seed.files, installer.boot_wait_s, installer.restarts) == (("ks.cfg",), 10.0, 1)
+    machine = sections.machine
+    assert (machine.memory_mib, machine.cpus, machine.disk_size_bytes) == (768, 3, 20 << 30)
+    assert (sections.access.user, sections.access.port, sections.seal.login) == ("admin", 2222, "admin")
+    assert sections.verify.commands == ("uptime",)
+    script, file, ansible = sections.steps
+    assert (script.kind, script.environment) == (StepKind.SCRIPT, {"PASS": "s3cret"})
+    assert (file.kind, file.dest, file.mode) == (StepKind.FILE, "/etc/motd", 0o644)
+    assert (ansible.kind, ansible.cache, ansible.inputs) == (StepKind.ANSIBLE, False, ("roles/**",))
+    assert ansible.place.line == 26
+
+
+def test_secrets_are_asked_for_only_when_they_are_used(tree: Tree) -> None:
+    tree.write("specs/web/spec.yml", WEB + "defs: {a: \"E>'x' if version == '1' else '|>no/such:thing<|'<E\"}\n")
+    assert resolve(tree).defs["a"] == "x"
+    assert tree.lookups.asked == []
+    with pytest.raises(ConfigError, match="no/such"):
+        resolve(tree, "web-2")
+
+
+def test_text_from_a_secret_is_never_read_again(tree: Tree) -> None:
+    tree.lookups.secrets["a:b"] = ">>version<< E>1+1<E |>images/linux:password<|"
+    tree.write("specs/web/spec.yml", WEB + 'defs: {one: "|>a:b<|", two: ">>one<<!", three: "E>two.upper()<E"}\n')
+    defs = resolve(tree).defs
+    assert defs["two"] == tree.lookups.secrets["a:b"] + "!"
+    assert defs["three"] == tree.lookups.secrets["a:b"].upper() + "!"
+
+
+def test_all_errors_come_at_once(tree: Tree) -> None:
+    tree.write("specs/web/spec.yml", WEB + 'defs: {a: ">>x<<", b: ">>y<<"}\nmachine: {cpus: none, disk: 1}\n')
+    with pytest.raises(ConfigError, match="'disk' is unknown"):
+        resolve(tree)
+    tree.write("specs/web/spec.yml", WEB + 'defs: {a: ">>x<<", b: ">>y<<"}\nmachine: {cpus: none}\n')
+    with pytest.raises(ConfigErrors) as caught:
+        resolve(tree)
+    assert [error.where[0].line for error in caught.value.errors] == [2, 2, 3]
+
+
+def test_an_undefined_name_may_be_empty_where_the_spec_says_so(tree: Tree) -> None:
+    tree.write("specs/web/spec.yml", WEB + 'undefined: empty\ndefs: {a: "x>>nothing<<y"}\n')
+    configuration = resolve(tree)
+    assert configuration.defs["a"] == "xy"
+    assert "nothing" in configuration.warnings[0]
+
+
+def test_rendering_names_the_line_of_a_fragment(tree: Tree) -> None:
+    tree.write("specs/web/spec.yml", WEB + "files: [{dest: a, sources: [web.cfg]}]\n")
+    tree.write("files/web.cfg", "one >>name<<\ntwo\nthree >>nothing<<\n")
+    configuration = resolve(tree)
+    fragment = configuration.sections.files[0].fragments[0]
+    with pytest.raises(ConfigError, match="nothing") as caught:
+        configuration.render(fragment.text, fragment.place)
+    assert caught.value.where[0].line == 3
+
+
+def test_iso_entries_of_an_architecture(tree: Tree) -> None:
+    tree.write(
+        "isos.d/web.yml",
+        f"""\
+        web-1:
+          url: https://example.org/web.iso
+          volume_id: WEB.*
+          arches:
+            x86_64: {{sha256: "{"a" * 64}", size: 700M}}
+            aarch64: {{url: https://example.org/arm.iso, urls: [https://mirror/arm.iso]}}
+        made: {{make: web, arches: {{x86_64: {{}}}}}}
+        nowhere: {{arches: {{x86_64: {{}}}}}}
+        bad: {{sha: x, arches: {{x86_64: {{}}}}}}
+        """,
+    )
+    catalog = tree.catalog()
+    intel, arm = catalog.find_iso("web-1", "x86_64"), catalog.find_iso("web-1", "aarch64")
+    assert intel is not None
+    assert arm is not None
+    assert (intel.urls, intel.sha256, intel.size_bytes) == (("https://example.org/web.iso",), "a" * 64, 700 << 20)
+    assert (arm.urls, arm.sha256) == (("https://example.org/arm.iso", "https://mirror/arm.iso"), None)
+    made = catalog.find_iso("made", "x86_64")
+    assert made is not None
+    assert made.make == "web"
+    assert catalog.find_iso("web-1", "i386") is None
+    assert catalog.find_iso("none", "x86_64") is None
+    for name in ("nowhere", "bad"):
+        with pytest.raises(ConfigError) as caught:
+            catalog.find_iso(name, "x86_64")
+        errors = caught.value.errors if isinstance(caught.value, ConfigErrors) else [caught.value]
+        assert errors[0].where[0].line
+
+
+def test_every_shipped_target_resolves_and_renders() -> None:
+    roots = Roots(specs=(shipped("specs"),), files=(shipped("files"),), isos=(shipped("isos.d"),))
+    catalog = Catalog.open(roots)
+    assert not catalog.problems
+    for entry in catalog.targets():
+        for firmware in ("bios", "uefi") if entry.arch == "x86_64" else ("uefi",):
+            for ip in (None, "192.0.2.10"):
+                defines = ("cidr=192.0.2.0/24", "dns=192.0.2.1") if ip else ()
+                request = Request(target=str(entry), firmware=firmware, ip=ip, defines=defines)
+                configuration = catalog.resolve(request, TableLookups())
+                assert configuration.sections.machine.firmware == firmware
+                for file in configuration.sections.files:
+                    assert all(configuration.render(part.text, part.place) for part in file.fragments)
