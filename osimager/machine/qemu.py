@@ -13,16 +13,18 @@ import re
 import signal
 import socket
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from osimager.aio import finish, supervised
 from osimager.env import Env
 from osimager.errors import GuestGone, MachineError, PrerequisiteError, StageTimeout
-from osimager.events import DiskActivity, MachineEnded, MachineStarted, OutputLine, QmpEvent
+from osimager.events import DiskActivity, MachineEnded, MachineStarted, Notice, OutputLine, QmpEvent
+from osimager.machine.keyboard import Console, parse_keys, run_keys
 from osimager.machine.png import make_png
 from osimager.machine.qmp import Qmp, render_detail
+from osimager.machine.screen import Frame, make_frame
 from osimager.machine.serial import SerialLog
 from osimager.plan.argv import Channels, Display, MachineFiles, render_argv, render_boot_config
 from osimager.plan.facts import HostFacts
@@ -226,8 +228,22 @@ class QemuMachine:
             partial.unlink(missing_ok=True)
 
     async def type_keys(self, command: str, *, secret: bool = False) -> None:
-        """Type `command`, in Packer's boot command language."""
-        raise NotImplementedError
+        """Type `command`, in Packer's boot command language; a `secret` is typed once, and never looked at."""
+        self._check_running()
+        actions = parse_keys(command)
+        console = Console(send=self._send_keys, look=self.look, wait_serial=self._wait_serial)
+        if unseen := await run_keys(actions, console, secret=secret):
+            self._env.emit(Notice(f"{unseen} typed lines did not change the guest's screen", level="warning"))
+
+    async def look(self) -> Frame:
+        """Look at the screen."""
+        self._check_running()
+        picture = self._env.workspace / f".screen-{self._child.pid}.ppm"
+        try:
+            await self._qmp.execute("screendump", {"filename": str(picture)})
+            return make_frame(_read(picture))
+        finally:
+            picture.unlink(missing_ok=True)
 
     def serial_tail(self, lines: int) -> str:
         """Give the last lines of the guest's serial console, masked."""
@@ -243,6 +259,15 @@ class QemuMachine:
             read += int(stats.get("rd_bytes", 0))
             written += int(stats.get("wr_bytes", 0))
         return DiskActivity(read, written)
+
+    async def _send_keys(self, keys: Sequence[tuple[str, bool]]) -> None:
+        events = [{"type": "key", "data": {"down": down, "key": {"type": "qcode", "data": key}}} for key, down in keys]
+        await self._qmp.execute("input-send-event", {"events": events})
+
+    async def _wait_serial(self, text: str) -> None:
+        """Wait until the console says `text`, or has said so already since the last such wait."""
+        while not self._log.find(text):
+            await self._env.bus.wait_for(OutputLine, lambda line: line.source == "serial")
 
     # The process's life.
 
@@ -388,6 +413,10 @@ class QemuMachine:
     def _check_running(self) -> None:
         if self._ended.done() or self._child.returncode is not None:
             raise GuestGone("the machine has ended", returncode=self._child.returncode)
+
+
+def _read(path: Path) -> bytes:
+    return path.read_bytes()
 
 
 def _publish_picture(partial: Path, path: Path) -> None:

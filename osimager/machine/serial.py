@@ -33,6 +33,8 @@ class SerialLog:
         self._file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600), "wb", 0)
         self._open_line = b""
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
+        self._printed = 0
+        self._found = 0
         self.received_bytes = 0
         self.last_at = self._started
 
@@ -66,6 +68,16 @@ class SerialLog:
         if len(self._open_line) > _MOST_LINE:
             self.flush()
 
+    def find(self, text: str) -> bool:
+        """Say whether `text` was printed since the place of the last find, and go on behind it."""
+        lines = [*self._tail, self._env.masker.mask(_plain(self._open_line))]
+        first = self._printed - len(self._tail)
+        for at, line in enumerate(lines, first):
+            if at >= self._found and text in line:
+                self._found = at + 1
+                return True
+        return False
+
     def flush(self) -> None:
         """Give out the line that is still open."""
         if self._open_line:
@@ -90,6 +102,7 @@ class SerialLog:
         self._file.write(f"[{seconds:9.3f}] {text}\n".encode())
         if text.strip():
             self._tail.append(text)
+            self._printed += 1
             self._env.emit(OutputLine(self._source, text))
 
 

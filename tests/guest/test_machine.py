@@ -16,7 +16,7 @@ import pytest
 from osimager.arch import Arch, Firmware
 from osimager.env import Env
 from osimager.errors import GuestGone, MachineError, PrerequisiteError, StageTimeout
-from osimager.events import Event, MachineEnded, MachineStarted, OutputLine, QmpEvent
+from osimager.events import Event, MachineEnded, MachineStarted, Notice, OutputLine, QmpEvent
 from osimager.machine.firmware import make_variables
 from osimager.machine.host import inspect_host
 from osimager.machine.qemu import DirectBoot, MachineRun, QemuMachine, start_machine
@@ -36,7 +36,7 @@ def _load_tiny() -> ModuleType:
 
 tiny = _load_tiny()
 pytestmark = [pytest.mark.guest, pytest.mark.needs("qemu-system-x86_64", "qemu-img")]
-LIMIT_S = 60
+LIMIT_S = 40
 
 SHAPE = MachineShape(
     arch=Arch.X86_64,
@@ -321,3 +321,32 @@ async def test_argv_event_holds_no_kernel_argument(env: Env, host: HostFacts, ev
     started = [event for event in events if isinstance(event, MachineStarted)]
     assert started
     assert "10.0.2.2" not in " ".join(started[0].argv)
+
+
+async def test_typed_line_arrives_whole(env: Env, host: HostFacts) -> None:
+    line = "linux /vmlinuz url=http://10.0.2.2:8080/a_B/~{x}|?.cfg <auto=true> --- \\\"'`!@#$%^&*()[];:+,"
+    async with asyncio.timeout(LIMIT_S), start_machine(make_run(env, host, tiny.ECHO_KEYS), env) as machine:
+        await wait_for_line(env, "hello")
+        await machine.type_keys(f"<waitStill>{line}<enter>second<bs>line<leftShiftOn>a<leftShiftOff><enter>")
+        await machine.type_keys(f'<waitSerial "second"><wait10ms>{"x" * 120}<enter>third<enter>')
+        await machine.type_keys('<waitSerial "third">')
+        assert line in machine.serial_tail(10).splitlines()
+        assert "x" * 120 in machine.serial_tail(10).splitlines()
+        assert "secondlineA" in machine.serial_tail(10)
+
+
+async def test_line_that_nobody_reads_is_told_of(env: Env, host: HostFacts, events: list[Event]) -> None:
+    async with asyncio.timeout(LIMIT_S), start_machine(make_run(env, host, tiny.HANG), env) as machine:
+        await wait_for_line(env, "hello")
+        await machine.type_keys("<waitStill>ab<enter>")
+    assert [event.level for event in events if isinstance(event, Notice)] == ["warning"]
+
+
+async def test_secret_is_typed_once_and_never_told(env: Env, host: HostFacts, events: list[Event]) -> None:
+    env.masker.register("hunter2")
+    async with asyncio.timeout(LIMIT_S), start_machine(make_run(env, host, tiny.ECHO_KEYS), env) as machine:
+        await wait_for_line(env, "hello")
+        await machine.type_keys("<waitStill>hunter2<enter>end<enter>", secret=True)
+        await machine.type_keys('<waitSerial "end">', secret=True)
+        assert machine.serial_tail(2) == "********\nend"
+    assert not any("hunter2" in str(event) for event in events)

@@ -11,10 +11,8 @@ RESET = bytes.fromhex("baf90c b006 ee") + HANG  # port 0xCF9: a full reset
 SHUTDOWN = bytes.fromhex("ba0406 b80020 ef") + HANG  # PM1a control: S5
 # Enable the power button's event, wait until it is pressed, then S5.
 OBEY_BUTTON = bytes.fromhex("ba0206 b80001 ef ba0006 ed f6c401 74fa") + SHUTDOWN
-# Echo what is typed, by BIOS call, to the serial port.
-ECHO_KEYS = bytes.fromhex("b400 cd16 baf803 ee ebf6")
-# Put a character on the screen for each key, by BIOS call.
-TYPE_ON_SCREEN = bytes.fromhex("b400 cd16 b40e cd10 ebf6")
+# Echo what is typed to the screen, by BIOS call, and to the serial port; an Enter begins a new line on both.
+ECHO_KEYS = bytes.fromhex("b400 cd16 b40e bb0700 cd10 baf803 ee 3c0d 75ed b00a b40e cd10 ee ebe4")
 
 
 def make_boot_sector(text: str, ending: bytes) -> bytes:

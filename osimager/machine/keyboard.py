@@ -1,0 +1,297 @@
+"""Packer's boot command language: read into actions, and typed over QMP.
+
+Source: bootcommand/boot_command.pigeon in packer-plugin-sdk. `<enter>`, `<f10>`, `<wait>`, `<wait5>`, `<wait1m30s>`,
+`<leftShiftOn>`, `<aOff>` mean what they mean there, in any case. Ours beside them: chords `<leftCtrl+leftAlt+del>`,
+repeats `<right*30>`, `<waitStill>`, `<waitChange>`, `<waitSerial "text">`. A `<` that begins no such word is typed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from osimager.errors import ConfigError
+from osimager.machine.screen import Look, wait_change, wait_still
+
+KEY_S = 0.02
+WAIT_S = 1.0
+_ECHO_S = 3.0
+_TRIES = 3
+_SLOWER = 4
+_MOST_REPEATS = 1000
+
+# QEMU's names of keys (QKeyCode in qapi/ui.json) for Packer's.
+_SPECIAL = {
+    "bs": "backspace",
+    "del": "delete",
+    "enter": "ret",
+    "return": "ret",
+    "esc": "esc",
+    "tab": "tab",
+    "up": "up",
+    "down": "down",
+    "left": "left",
+    "right": "right",
+    "spacebar": "spc",
+    "insert": "insert",
+    "home": "home",
+    "end": "end",
+    "pageup": "pgup",
+    "pagedown": "pgdn",
+    "menu": "compose",
+    "leftalt": "alt",
+    "rightalt": "alt_r",
+    "leftctrl": "ctrl",
+    "rightctrl": "ctrl_r",
+    "leftshift": "shift",
+    "rightshift": "shift_r",
+    "leftsuper": "meta_l",
+    "rightsuper": "meta_r",
+    **{f"f{number}": f"f{number}" for number in range(1, 13)},
+}
+_PLAIN = {
+    **{letter: letter for letter in "abcdefghijklmnopqrstuvwxyz0123456789"},
+    "-": "minus",
+    "=": "equal",
+    "[": "bracket_left",
+    "]": "bracket_right",
+    "\\": "backslash",
+    ";": "semicolon",
+    "'": "apostrophe",
+    "`": "grave_accent",
+    ",": "comma",
+    ".": "dot",
+    "/": "slash",
+    " ": "spc",
+    "\n": "ret",
+    "\t": "tab",
+}
+_SHIFTED = {
+    **{letter.upper(): letter for letter in "abcdefghijklmnopqrstuvwxyz"},
+    **dict(zip("!@#$%^&*()", "1234567890", strict=True)),
+    "_": "minus",
+    "+": "equal",
+    "{": "bracket_left",
+    "}": "bracket_right",
+    "|": "backslash",
+    ":": "semicolon",
+    '"': "apostrophe",
+    "~": "grave_accent",
+    "<": "comma",
+    ">": "dot",
+    "?": "slash",
+}
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ns|us|µs|μs|ms|s|m|h))+")
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|μs|ms|s|m|h)")
+_UNIT_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_WORD = re.compile(r'<(waitSerial\s+"(?:[^"\\]|\\.)*"|[^<>\s"]+)>', re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Press:
+    """Keys pressed together and let go, the modifiers first."""
+
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A key that goes down (and stays), or up."""
+
+    key: str
+    down: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Do nothing for a while."""
+
+    seconds: float
+
+
+class WaitKind(StrEnum):
+    """What is waited for on the screen or on the console."""
+
+    STILL = "still"
+    CHANGE = "change"
+    SERIAL = "serial"
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Wait until the screen is still, has changed, or the console has said `text`."""
+
+    kind: WaitKind
+    text: str = ""
+
+
+Action = Press | Hold | Pause | Wait
+
+
+def parse_keys(command: str) -> tuple[Action, ...]:
+    """Read a boot command. Raises ConfigError for a `<word>` that means nothing or a character that no key makes."""
+    actions: list[Action] = []
+    at = 0
+    while at < len(command):
+        word = _WORD.match(command, at)
+        parsed = _parse_word(word[1]) if word else None
+        if word and parsed is not None:
+            actions += parsed
+            at = word.end()
+            continue
+        if word and re.fullmatch(r"[A-Za-z][A-Za-z0-9]*", word[1]):
+            raise ConfigError(
+                f"<{word[1]}> in a boot command is no key and no wait", hint="a lone < is typed; keys are as in Packer"
+            )
+        actions.append(_press_of(command[at]))
+        at += 1
+    return tuple(actions)
+
+
+def _parse_word(word: str) -> list[Action] | None:
+    """Give the actions of what stands between `<` and `>`; None where that is nothing of the language."""
+    lower = word.lower()
+    if lower.startswith("waitserial"):
+        text = word[len("waitserial") :].strip()[1:-1]
+        return [Wait(WaitKind.SERIAL, re.sub(r"\\(.)", r"\1", text))] if text else None
+    if lower in ("waitstill", "waitchange"):
+        return [Wait(WaitKind(lower.removeprefix("wait")))]
+    if lower.startswith("wait"):
+        seconds = _parse_wait(lower.removeprefix("wait"))
+        return None if seconds is None else [Pause(seconds)]
+    base, star, times = word.rpartition("*")
+    if star and base and times.isascii() and times.isdigit():
+        chord = _parse_chord(base)
+        return [chord] * min(int(times), _MOST_REPEATS) if chord else None
+    for ending, down in (("on", True), ("off", False)):
+        if lower.endswith(ending) and (key := _key_of(word[: -len(ending)])):
+            return [Hold(key, down)]
+    chord = _parse_chord(word)
+    return [chord] if chord and (len(chord.keys) > 1 or lower in _SPECIAL) else None
+
+
+def _parse_wait(text: str) -> float | None:
+    """Give seconds for Go's durations, a plain number, or nothing (one second)."""
+    if not text:
+        return WAIT_S
+    if text.isascii() and text.isdigit():
+        return float(text)
+    if not _DURATION.fullmatch(text):
+        return None
+    return sum(float(number) * _UNIT_S[unit] for number, unit in _DURATION_PART.findall(text))
+
+
+def _parse_chord(text: str) -> Press | None:
+    keys = [_key_of(part) for part in text.split("+")]
+    return Press(tuple(key for key in keys if key)) if all(keys) else None
+
+
+def _key_of(name: str) -> str | None:
+    """Give QEMU's name of a special key or of a character's key."""
+    if len(name) == 1:
+        return _PLAIN.get(name.lower()) or _SHIFTED.get(name)
+    return _SPECIAL.get(name.lower())
+
+
+def _press_of(character: str) -> Press:
+    if key := _PLAIN.get(character):
+        return Press((key,))
+    if key := _SHIFTED.get(character):
+        return Press(("shift", key))
+    raise ConfigError(
+        f"no key of a US keyboard makes the character {character!r}", hint="boot commands are typed as ASCII"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Console:
+    """What typing needs of a machine: keys down (true) and up, a look at the screen, a wait for a text on serial."""
+
+    send: Callable[[Sequence[tuple[str, bool]]], Awaitable[None]]
+    look: Look
+    wait_serial: Callable[[str], Awaitable[None]]
+
+
+async def run_keys(actions: Iterable[Action], console: Console, *, secret: bool = False) -> int:
+    """Perform `actions`; give how many lines were never seen to change the screen.
+
+    A line is what lies between two ends of lines or waits. It is typed again, more slowly, where the screen stayed as
+    it was; a `secret` is typed once, since nothing may be echoed of it.
+    """
+    unseen = 0
+    for line in _lines(actions):
+        match line:
+            case [Pause(seconds)]:
+                await asyncio.sleep(seconds)
+            case [Wait() as wait]:
+                await _run_wait(wait, console)
+            case _ if secret:
+                await _type(line, console, KEY_S)
+            case _:
+                unseen += not await _type_until_seen(line, console)
+    return unseen
+
+
+def _lines(actions: Iterable[Action]) -> Iterator[list[Action]]:
+    """Split actions into pauses, waits, and runs of keys that end with an Enter."""
+    keys: list[Action] = []
+    for action in actions:
+        if isinstance(action, (Pause, Wait)):
+            if keys:
+                yield keys
+                keys = []
+            yield [action]
+            continue
+        keys.append(action)
+        if isinstance(action, Press) and action.keys[-1] == "ret":
+            yield keys
+            keys = []
+    if keys:
+        yield keys
+
+
+async def _run_wait(wait: Wait, console: Console) -> None:
+    match wait.kind:
+        case WaitKind.STILL:
+            await wait_still(console.look)
+        case WaitKind.CHANGE:
+            await wait_change(console.look, await console.look())
+        case WaitKind.SERIAL:
+            await console.wait_serial(wait.text)
+
+
+async def _type_until_seen(line: Sequence[Action], console: Console) -> bool:
+    """Type a line until the screen shows it. A single key is typed once: it may well change nothing."""
+    key_s = KEY_S
+    if sum(isinstance(action, Press) for action in line) <= 1:
+        await _type(line, console, key_s)
+        return True
+    for _ in range(_TRIES):
+        before = await console.look()
+        await _type(line, console, key_s)
+        try:
+            async with asyncio.timeout(_ECHO_S):
+                await wait_change(console.look, before)
+        except TimeoutError:
+            key_s *= _SLOWER
+        else:
+            return True
+    return False
+
+
+async def _type(line: Iterable[Action], console: Console, key_s: float) -> None:
+    """Send each key down and up, half of `key_s` each."""
+    for action in line:
+        match action:
+            case Press(keys):
+                await console.send([(key, True) for key in keys])
+                await asyncio.sleep(key_s / 2)
+                await console.send([(key, False) for key in reversed(keys)])
+            case Hold(key, down):
+                await console.send([(key, down)])
+            case _:
+                continue
+        await asyncio.sleep(key_s / 2)

@@ -1,0 +1,111 @@
+"""What the guest's screen shows, as cells: has it changed, and has it come to rest but for what blinks or counts."""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from osimager.aio import poll
+from osimager.machine.png import parse_ppm
+
+_CELL_WIDTH, _CELL_HEIGHT = 8, 16
+# A blinking cursor is one cell, a counting-down clock some; more than this moving is work being done.
+_MOST_RESTLESS = 24
+_RESTLESS_CHANGES = 2
+_CURSOR_CELLS = 2  # a cursor of VGA's 9-pixel font may lie across two
+_RHYTHM_S = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One look at the screen: a checksum for each cell of 8 by 16 pixels."""
+
+    width: int
+    height: int
+    cells: tuple[int, ...]
+
+    @property
+    def digest(self) -> str:
+        """Give a short name of what is shown."""
+        return f"{self.width}x{self.height}-{zlib.crc32(repr(self.cells).encode()):08x}"
+
+
+Look = Callable[[], Awaitable[Frame]]
+
+
+def has_changed(before: Frame, after: Frame) -> bool:
+    """Say whether more than a cursor differs."""
+    if (before.width, before.height) != (after.width, after.height):
+        return True
+    pairs = zip(before.cells, after.cells, strict=True)
+    return sum(old != new for old, new in pairs) > _CURSOR_CELLS
+
+
+async def wait_change(look: Look, before: Frame) -> None:
+    """Wait until the screen shows something else than `before`. The deadline is the caller's."""
+
+    async def attempt() -> bool | None:
+        return has_changed(before, await look()) or None
+
+    await poll(attempt, first_s=_RHYTHM_S, most_s=_RHYTHM_S)
+
+
+async def wait_still(look: Look) -> None:
+    """Wait until the screen has come to rest. The deadline is the caller's."""
+    stillness = Stillness()
+
+    async def attempt() -> bool | None:
+        return stillness.look(await look()) or None
+
+    await poll(attempt, first_s=_RHYTHM_S, most_s=_RHYTHM_S)
+
+
+def make_frame(ppm: bytes) -> Frame:
+    """Give the frame of a PPM picture. Raises ValueError for anything else."""
+    width, height, pixels = parse_ppm(ppm)
+    row, step = width * 3, _CELL_WIDTH * 3
+    cells: list[int] = []
+    for top in range(0, height, _CELL_HEIGHT):
+        rows = [pixels[y * row : (y + 1) * row] for y in range(top, min(top + _CELL_HEIGHT, height))]
+        if len(set(rows)) == 1 and rows[0] == rows[0][:3] * width:  # one colour all over: most of a text screen
+            cells += [zlib.crc32(rows[0][:step] * len(rows))] * (row // step)
+            cells += [zlib.crc32(rows[0][: row % step] * len(rows))] * (row % step != 0)
+            continue
+        for left in range(0, row, step):
+            cells.append(zlib.crc32(b"".join(line[left : left + step] for line in rows)))
+    return Frame(width, height, tuple(cells))
+
+
+class Stillness:
+    """Fed with frames at a rhythm, says when the screen has been still for `frames` of them.
+
+    Cells that keep changing (a cursor, a countdown) are left out, as long as they are few.
+    """
+
+    def __init__(self, frames: int = 4) -> None:
+        self._wanted = frames
+        self._last: Frame | None = None
+        self._changes: Counter[int] = Counter()
+        self._quiet = 0
+
+    def look(self, frame: Frame) -> bool:
+        """Take the next frame; True when the screen is at rest."""
+        last, self._last = self._last, frame
+        if last is None or (last.width, last.height) != (frame.width, frame.height):
+            self._changes.clear()
+            self._quiet = 0
+            return False
+        changed = [at for at, (old, new) in enumerate(zip(last.cells, frame.cells, strict=True)) if old != new]
+        if len(changed) > _MOST_RESTLESS:
+            self._changes.clear()
+            self._quiet = 0
+            return False
+        self._changes.update(changed)
+        restless = {at for at, count in self._changes.items() if count >= _RESTLESS_CHANGES}
+        if len(restless) > _MOST_RESTLESS or not set(changed) <= restless:
+            self._quiet = 0
+        else:
+            self._quiet += 1
+        return self._quiet >= self._wanted
