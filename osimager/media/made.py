@@ -7,7 +7,6 @@ but through `apt`.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
 import shutil
