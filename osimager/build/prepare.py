@@ -26,6 +26,8 @@ from osimager.provision.scripts import load_steps
 from osimager.redact import Masker
 from osimager.registry.entry import make_id
 
+DEFAULT_PROFILE = "default"
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -63,9 +65,10 @@ async def prepare(asked: BuildRequest, env: Env) -> Prepared:
         places=env.places,
     )
     target = configuration.target
+    own_profile = [] if configuration.profile == DEFAULT_PROFILE else [configuration.profile]
     steps = load_steps(
         search_path("scripts.d", project=asked.project, places=env.places),
-        names=(configuration.profile, target.name, target.dist),
+        names=(*own_profile, target.name, target.dist),
         files=asked.steps,
     )
     plan = resolve_plan(
@@ -81,7 +84,7 @@ async def prepare(asked: BuildRequest, env: Env) -> Prepared:
 
 def _output(asked: BuildRequest, configuration: Configuration, env: Env) -> OutputPlan:
     """Every build its own file, but with `--replace`, where the name is the target's."""
-    profile = "" if configuration.profile == "default" else configuration.profile
+    profile = "" if configuration.profile == DEFAULT_PROFILE else configuration.profile
     stem = make_id(configuration.target.short, profile, env.clock.now())
     if asked.options.replace:
         stem = stem.rpartition("-")[0]

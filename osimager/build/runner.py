@@ -6,12 +6,14 @@ from contextlib import AsyncExitStack
 
 from osimager.build.credentials import make_credentials
 from osimager.build.install import install, open_seed
-from osimager.build.machines import open_guest, start_installed, verify
+from osimager.build.machines import open_guest, start_installed
 from osimager.build.prepare import Prepared
-from osimager.build.publish import Made, publish, write_image
+from osimager.build.publish import Made, publish
 from osimager.build.stages import Recorder
+from osimager.build.trial import Trial, verify
 from osimager.env import Env
 from osimager.events import Stage
+from osimager.finalize.convert import open_image
 from osimager.finalize.seal import seal
 from osimager.media.fetch import fetch
 from osimager.plan.boot import complete_boot
@@ -33,12 +35,13 @@ async def run_build(prepared: Prepared, env: Env, rec: Recorder) -> Entry:
         machine = await rec.enter(Stage.START, up, start_installed(plan, installed, host, env))
         guest = await rec.enter(Stage.CONNECT, up, open_guest(plan, installed, machine, env))
         await rec.run(Stage.PROVISION, run_steps(plan.steps, guest, env, deadline_s=plan.deadline_s(Stage.PROVISION)))
-        await rec.run(Stage.SEAL, seal(plan.seal, guest, env))
+        sealed = await rec.run(Stage.SEAL, seal(plan.seal, guest, env))
         await rec.run(Stage.STOP, machine.shut_down(plan.deadline_s(Stage.STOP)))
-    image = await rec.run(Stage.CONVERT, write_image(plan, installed, env))
-    if plan.verify:
-        await rec.run(Stage.VERIFY, verify(plan, image, installed, host, env))
-    else:
-        rec.skip([Stage.VERIFY], "not asked for")
-    made = Made(plan=plan, media=media, digests=make_digests(plan, media), image=image)
-    return await rec.run(Stage.PUBLISH, publish(made, rec, env))
+    async with AsyncExitStack() as up:
+        image = await rec.enter(Stage.CONVERT, up, open_image(installed.disk, plan.output, env))
+        if plan.verify:
+            await rec.run(Stage.VERIFY, verify(plan, Trial(image.path, credentials, sealed), host, env))
+        else:
+            rec.skip([Stage.VERIFY], "not asked for")
+        made = Made(plan=plan, media=media, digests=make_digests(plan, media), image=image)
+        return await rec.run(Stage.PUBLISH, publish(made, rec, env))

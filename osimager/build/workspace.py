@@ -16,12 +16,11 @@ from datetime import datetime
 from pathlib import Path
 
 from osimager.events import Stamped
-from osimager.kept import PARTIAL_PREFIX, make_folder, write_kept
+from osimager.kept import make_folder, write_kept
 from osimager.paths import Places
 
 _LOCK = "held"
 KEPT = "kept"
-OUTSIDE = "outside"
 
 
 def make_build_id(target: str, now: datetime, entropy: bytes) -> str:
@@ -39,43 +38,19 @@ def open_workspace(places: Places, build_id: str) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        remove_outside(folder)
         if not (folder / KEPT).exists():
             shutil.rmtree(folder, ignore_errors=True)
         os.close(handle)
 
 
-def note_outside(workspace: Path, path: Path) -> Path:
-    """Write down, before it is made, a file outside the workspace that goes with it; give the path back."""
-    with (workspace / OUTSIDE).open("a", encoding="utf-8") as notes:
-        notes.write(f"{path}\n")
-        notes.flush()
-        os.fsync(notes.fileno())
-    return path
-
-
-def remove_outside(workspace: Path) -> None:
-    """Remove what `note_outside` wrote down and nobody has renamed since."""
-    notes = workspace / OUTSIDE
-    if notes.is_file():
-        for line in notes.read_text(encoding="utf-8").splitlines():
-            if Path(line).name.startswith(PARTIAL_PREFIX):
-                with contextlib.suppress(OSError):
-                    Path(line).unlink(missing_ok=True)
-
-
 def sweep_workspaces(places: Places, *, kept: bool = False) -> list[str]:
-    """Remove the workspaces of builds that died, and give their ids; those that `--on-error keep` left only if `kept`.
-
-    What a build wrote outside its workspace (an unfinished image in `--output`) is named in `OUTSIDE` and goes too.
-    """
+    """Remove the workspaces of dead builds and give their ids; those that `--on-error keep` left only if `kept`."""
     swept = []
     for folder in sorted((places.cache / "work").glob("*/")):
         if (folder / KEPT).exists() and not kept:
             continue
         with _dead(folder) as dead:
             if dead:
-                remove_outside(folder)
                 shutil.rmtree(folder, ignore_errors=True)
                 swept.append(folder.name)
     return swept

@@ -33,6 +33,8 @@ from osimager.units import format_duration, format_size
 if TYPE_CHECKING:
     from rich.console import Group
 
+# Sources whose lines are shown with -v only.
+_CHATTY = frozenset({"serial", "qemu", "make"})
 _MARK = {State.SUCCEEDED: "✓", State.SKIPPED: "–", State.FAILED: "✗", State.CANCELLED: "✗"}
 _COLOUR = {State.SUCCEEDED: "green", State.SKIPPED: "cyan", State.FAILED: "red", State.CANCELLED: "red"}
 
@@ -65,7 +67,7 @@ class PlainLines:
             )
         if self._verbosity < 0 and not (isinstance(event, StageChanged) and event.to is State.FAILED):
             return None
-        if isinstance(event, OutputLine) and event.source in ("serial", "qemu") and self._verbosity < 1:
+        if isinstance(event, OutputLine) and self._verbosity < 1 and event.source.partition(" ")[0] in _CHATTY:
             return None
         if isinstance(event, Progress) and not self._is_due(event):
             return None

@@ -223,6 +223,6 @@ def _check(configuration: Configuration, install: InstallPlan, steps: Sequence[S
 def _has_login(configuration: Configuration, steps: Sequence[Step]) -> bool:
     """Tell whether somebody gets in: through cloud-init, or by a login that the configuration keeps."""
     has_cloud_init = configuration.defs.get("cloud_init", True) is not False and any(
-        step.name == "base.sh" for step in steps
+        step.name == "base" for step in steps
     )
     return has_cloud_init or configuration.sections.seal.login is not None
