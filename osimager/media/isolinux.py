@@ -33,16 +33,17 @@ class _Label:
     initrds: list[str] = field(default_factory=list)
     menu_default: bool = False
     menu_file: str = ""
+    depth: int = 0
 
 
 def parse_isolinux(text: str, menu_file: str, read: ReadFile) -> tuple[MenuEntry, ...]:
     """Give the Linux entries of the menu `text`, which stands in `menu_file` on the ISO.
 
     `read` gives an included file's text by its absolute path. The default entry is the one that the menu highlights
-    (MENU DEFAULT), else DEFAULT's, else the one that a timeout takes, else the first.
+    (MENU DEFAULT, not a submenu's), else DEFAULT's, else the one that a timeout takes, else the first.
     """
-    parser = _Parser(posixpath.dirname(menu_file), read)
-    parser.run(text, menu_file)
+    parser = _Parser(menu_file, read)
+    parser.run(text)
     default = parser.find_default()
     return tuple(parser.make_entry(label, label is default) for label in parser.labels if label.is_linux)
 
@@ -50,41 +51,53 @@ def parse_isolinux(text: str, menu_file: str, read: ReadFile) -> tuple[MenuEntry
 class _Parser:
     """The state of one pass over a menu and what it includes."""
 
-    def __init__(self, folder: str, read: ReadFile) -> None:
-        self._folder = folder
+    def __init__(self, menu_file: str, read: ReadFile) -> None:
+        self._menu_file = menu_file
+        self._folder = posixpath.dirname(menu_file)
         self._read = read
         self._append = ""
-        self._defaults: list[str] = []
+        self._default = ""
         self._on_timeout = ""
         self._label: _Label | None = None
         self._in_help = False
         self._includes = 0
+        self._depth = 0
+        self._configs: list[str] = []
         self._stack: list[tuple[str, Iterator[str]]] = []
         self.labels: list[_Label] = []
 
-    def run(self, text: str, menu_file: str) -> None:
+    def run(self, text: str) -> None:
         """Read every line, included ones in their place."""
-        self._stack = [(menu_file, iter(text.splitlines()))]
+        self._stack = [(self._menu_file, iter(text.splitlines()))]
         lines = 0
         while self._stack:
             line = next(self._stack[-1][1], None)
             if line is None:
                 self._stack.pop()
+                self._go_on()
                 continue
             lines += 1
             if lines > _MOST_LINES:
-                raise MediaError(f"the boot menu has more than {_MOST_LINES} lines", where=Place(menu_file))
+                raise MediaError(f"the boot menu has more than {_MOST_LINES} lines", where=Place(self._menu_file))
             word, rest = _split(line)
             if word and not word.startswith("#"):
                 self._take(word.lower(), rest)
 
     def find_default(self) -> _Label | None:
         """Give the label that a person sees highlighted."""
-        marked = [label for label in self.labels if label.menu_default]
+        top = [label for label in self.labels if label.depth == 0]
+        marked = [label for label in top if label.menu_default]
+        # The first label of a name is meant; DEFAULT may also name the menu's module, which is no label.
         named = {label.name.lower(): label for label in reversed(self.labels)}
-        # DEFAULT may name the menu's own module first and a label in an included file: Debian's does.
-        wanted = [named[name] for name in (*reversed(self._defaults), self._on_timeout) if name in named]
-        return next(iter([*marked[-1:], *wanted, *self.labels]), None)
+        wanted = [named[name] for name in (self._default, self._on_timeout) if name in named]
+        return next(iter([*marked[-1:], *wanted, *top, *self.labels]), None)
+
+    def _go_on(self) -> None:
+        """Go through a menu's doors (CONFIG) where it has nothing else: Debian's help is one that leads back."""
+        if not self._stack and not any(label.is_linux for label in self.labels):
+            configs, self._configs = self._configs, []
+            for path in reversed(configs):
+                self._include(path)
 
     def make_entry(self, label: _Label, is_default: bool) -> MenuEntry:
         """Give `label` as an entry, its paths absolute."""
@@ -115,15 +128,17 @@ class _Parser:
                 self._in_help = True
             case "label":
                 if len(self.labels) >= _MOST_LABELS:
-                    raise MediaError("the boot menu has too many labels", where=Place(self._stack[0][0]))
-                self._label = _Label(rest, menu_file=self._stack[-1][0])
+                    raise MediaError("the boot menu has too many labels", where=Place(self._menu_file))
+                self._label = _Label(rest, menu_file=self._stack[-1][0], depth=self._depth)
                 self.labels.append(self._label)
             case "menu":
                 self._take_menu(*_split(rest))
-            case "include" | "config":
+            case "include":
                 self._include(rest)
-            case "default" | "ui":
-                self._defaults.append(rest.lower())
+            case "config":
+                self._configs.append(rest)
+            case "default":
+                self._default = rest.lower()
             case "ontimeout":
                 self._on_timeout = rest.lower()
             case "append" if self._label is None:
@@ -137,8 +152,10 @@ class _Parser:
                 self._label.title = rest
             case "default" if self._label is not None:
                 self._label.menu_default = True
-            case "begin" | "end":
-                self._label = None
+            case "begin":
+                self._label, self._depth = None, self._depth + 1
+            case "end":
+                self._label, self._depth = None, max(0, self._depth - 1)
             case "include":
                 self._include(rest)
 
@@ -161,7 +178,7 @@ class _Parser:
         """Go on with the file that `rest` names (a menu's title may follow it)."""
         self._includes += 1
         if self._includes > _MOST_INCLUDES:
-            raise MediaError(f"the boot menu has more than {_MOST_INCLUDES} includes", where=Place(self._stack[0][0]))
+            raise MediaError(f"the boot menu has more than {_MOST_INCLUDES} includes", where=Place(self._menu_file))
         path = self._absolute(rest.partition(" ")[0])
         text = self._read(path)
         if text is not None:

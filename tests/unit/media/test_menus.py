@@ -80,10 +80,17 @@ def test_variables_that_nobody_set_are_empty() -> None:
 
 
 def test_debians_isolinux_menu_is_read_through_its_includes() -> None:
-    names = ("menu", "stdmenu", "gtk", "txt", "adtxt", "spkgtk")
+    names = ("menu", "stdmenu", "gtk", "txt", "adtxt", "drk", "spkgtk", "prompt")
     included = {f"/isolinux/{name}.cfg": text_of(f"debian-12-{name}.cfg") for name in names}
     entries = isolinux("debian-12-isolinux.cfg", "/isolinux/isolinux.cfg", included)
-    assert [entry.label for entry in entries] == ["installgui", "install", "expert", "auto", "installspk"]
+    assert [entry.label for entry in entries] == [
+        "installgui",
+        "install",
+        "expert",
+        "auto",
+        "installdark",
+        "installspk",
+    ]
     # The highlighted one, though a timeout starts speech synthesis.
     assert default_of(entries).label == "installgui"
     install = entries[1]
@@ -107,6 +114,13 @@ def test_debians_grub_menu_is_read_through_the_prefix_that_its_efi_part_sets() -
     ]
     assert default_of(entries).initrds == ("/install.amd/gtk/initrd.gz",)
     assert entries[3].arguments == "auto=true priority=critical vga=788 --- quiet"
+
+
+def test_a_menu_of_doors_only_is_read_through_them() -> None:
+    menu = "default select\nlabel select\ncom32 whichsys.c32\nappend -sys- sys\nlabel sys\nconfig /boot/sys.cfg"
+    included = {"/boot/sys.cfg": "label arch\nlinux /vmlinuz\ninitrd /a.img,/b.img\nappend x=y"}
+    (entry,) = parse_isolinux(menu, "/boot/syslinux/syslinux.cfg", included.get)
+    assert (entry.label, entry.initrds, entry.arguments) == ("arch", ("/a.img", "/b.img"), "x=y")
 
 
 def test_a_default_that_boots_the_hard_disk_leaves_no_default_entry() -> None:
