@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -52,7 +52,8 @@ async def in_thread(function: Callable[[], T], *, on_cancel: Callable[[], object
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         if on_cancel is not None:
-            on_cancel()
+            with contextlib.suppress(Exception):  # closing what is broken already; the thread is waited for anyway
+                on_cancel()
         while not task.done():
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.wait({task})
@@ -63,10 +64,16 @@ async def in_thread(function: Callable[[], T], *, on_cancel: Callable[[], object
 
 def first_cause(error: BaseException) -> BaseException:
     """Unwrap exception groups to the first error that is not a cancellation: the one place where that is done."""
-    while isinstance(error, BaseExceptionGroup):
-        real = [inner for inner in error.exceptions if not isinstance(inner, asyncio.CancelledError)]
-        error = (real or list(error.exceptions))[0]
-    return error
+    leaves = list(_leaves_of(error))
+    return next((leaf for leaf in leaves if not isinstance(leaf, asyncio.CancelledError)), leaves[0])
+
+
+def _leaves_of(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves_of(inner)
+    else:
+        yield error
 
 
 @contextlib.asynccontextmanager

@@ -245,12 +245,19 @@ class Bus:
         self.state: State | None = None
 
     def emit(self, event: Event) -> None:
-        """Give `event`, masked and stamped, to every sink in order."""
+        """Give `event`, masked and stamped, to every sink in order. A sink that raises is left out from then on."""
         if isinstance(event, StageChanged):
             self.stage, self.state = event.of, event.to
         stamped = Stamped(self._now(), self.build, self.stage, self.state, _masked(event, self._masker))
+        failures = []
         for sink in tuple(self._sinks):
-            sink(stamped)
+            try:
+                sink(stamped)
+            except Exception as exc:  # a full disk under a log must not end the build that it tells of
+                self._sinks.remove(sink)
+                failures.append(exc)
+        for failure in failures:
+            self.emit(Notice(f"a reader of the build's events failed and is left out: {failure!r}", "warning"))
 
     @contextlib.contextmanager
     def listening(self, sink: Sink) -> Iterator[None]:
@@ -259,15 +266,19 @@ class Bus:
         try:
             yield
         finally:
-            self._sinks.remove(sink)
+            if sink in self._sinks:
+                self._sinks.remove(sink)
 
     async def wait_for(self, kind: type[E], matches: Callable[[E], bool] = lambda _event: True) -> E:
         """Wait for the next event of class `kind` that `matches`. The deadline is the caller's."""
         found: asyncio.Future[E] = asyncio.get_running_loop().create_future()
 
         def look(stamped: Stamped) -> None:
-            if isinstance(stamped.event, kind) and not found.done() and matches(stamped.event):
-                found.set_result(stamped.event)
+            try:
+                if isinstance(stamped.event, kind) and not found.done() and matches(stamped.event):
+                    found.set_result(stamped.event)
+            except Exception as exc:  # the waiter's own mistake, and not the bus's
+                found.set_exception(exc)
 
         with self.listening(look):
             return await found

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import stat
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -21,15 +22,30 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 PARTIAL_PREFIX = ".partial-"
+_DISK_ERRORS = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS))
 
 
 def make_folder(path: Path, *, private: bool = False) -> Path:
-    """Make `path` and its parents; a `private` one is 0700. Raises PrerequisiteError where that cannot be done."""
+    """Make `path` and its parents; a `private` one is 0700 and this user's, though it was there before.
+
+    Raises PrerequisiteError where that cannot be done.
+    """
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700 if private else 0o777)
+        if private:
+            _check_private(path)
     except OSError as exc:
         raise _cannot_write(path, exc) from exc
     return path
+
+
+def _check_private(path: Path) -> None:
+    """In a folder like /tmp anybody could have made `path` before us, as a link too."""
+    anybodys = path.parent.stat().st_mode & stat.S_IWOTH
+    if anybodys and {path.lstat().st_uid, path.stat().st_uid} != {os.getuid()}:
+        raise PrerequisiteError(f"{path} belongs to another user", hint="remove it, or set OSIMAGER_HOME")
+    if path.stat().st_mode & 0o077:
+        path.chmod(0o700)
 
 
 def write_kept(path: Path, content: bytes | str, *, mode: int = 0o644) -> None:
@@ -41,7 +57,11 @@ def write_kept(path: Path, content: bytes | str, *, mode: int = 0o644) -> None:
 
 @contextlib.contextmanager
 def publishing(path: Path, *, mode: int = 0o644) -> Iterator[Path]:
-    """Give a temporary file's name beside `path`; when the block succeeds it becomes `path`, else it is removed."""
+    """Give a temporary file's name beside `path`; when the block succeeds it becomes `path`, else it is removed.
+
+    The block's own errors pass, a deadline's and a connection's too (both are OSErrors); those of a disk that is full
+    or broken come out as PrerequisiteError.
+    """
     make_folder(path.parent)
     try:
         handle, name = tempfile.mkstemp(prefix=PARTIAL_PREFIX, suffix=path.suffix, dir=path.parent)
@@ -50,12 +70,18 @@ def publishing(path: Path, *, mode: int = 0o644) -> Iterator[Path]:
     os.close(handle)
     partial = Path(name)
     try:
-        yield partial
-        sync_path(partial, mode=mode)
-        partial.replace(path)
-        sync_path(path.parent)
-    except OSError as exc:
-        raise _cannot_write(path, exc) from exc
+        try:
+            yield partial
+        except OSError as exc:
+            if exc.errno in _DISK_ERRORS:
+                raise _cannot_write(path, exc) from exc
+            raise
+        try:
+            sync_path(partial, mode=mode)
+            partial.replace(path)
+            sync_path(path.parent)
+        except OSError as exc:
+            raise _cannot_write(path, exc) from exc
     finally:
         partial.unlink(missing_ok=True)
 
@@ -75,8 +101,14 @@ def sync_path(path: Path, *, mode: int | None = None) -> None:
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock file `path` for a short piece of synchronous work; waits for it."""
     lock = _open_lock(path)
-    with lock:
+    try:
+        lock.acquire()
+    except OSError as exc:
+        raise _cannot_write(path, exc) from exc
+    try:
         yield
+    finally:
+        lock.release()
 
 
 @contextlib.asynccontextmanager
@@ -116,13 +148,15 @@ def _try_lock(lock: BaseFileLock) -> bool:
         lock.acquire(timeout=0)
     except filelock.Timeout:
         return False
+    except OSError as exc:
+        raise _cannot_write(Path(lock.lock_file), exc) from exc
     return True
 
 
 def _cannot_write(path: Path, exc: OSError) -> PrerequisiteError:
     """Map an operating system error to what a user can do about it."""
     reason = os.strerror(exc.errno) if exc.errno else str(exc)
-    if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+    if exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         hint = "free some space there, or set OSIMAGER_HOME to a folder on a larger disk"
     else:
         hint = "make it writable, or set OSIMAGER_HOME to a folder that is"

@@ -31,9 +31,9 @@ class Places:
             root = Path(home).expanduser().absolute()
             return cls(root / "config", root / "data", root / "cache", _runtime_folder(root))
         user = Path(environ.get("HOME") or Path.home())
-        config = Path(environ.get("XDG_CONFIG_HOME") or user / ".config") / "osimager"
-        data = Path(environ.get("XDG_DATA_HOME") or user / ".local/share") / "osimager"
-        cache = Path(environ.get("XDG_CACHE_HOME") or user / ".cache") / "osimager"
+        config = _xdg_folder(environ, "XDG_CONFIG_HOME", user / ".config")
+        data = _xdg_folder(environ, "XDG_DATA_HOME", user / ".local/share")
+        cache = _xdg_folder(environ, "XDG_CACHE_HOME", user / ".cache")
         return cls(config, data, cache, _runtime_folder(data, environ.get("XDG_RUNTIME_DIR")))
 
     @property
@@ -62,9 +62,15 @@ class Places:
         return self.data / "builds"
 
 
+def _xdg_folder(environ: Mapping[str, str], name: str, default: Path) -> Path:
+    """Give our folder under `name`'s; the specification says that a relative path there is to be ignored."""
+    said = Path(environ.get(name) or ".")
+    return (said if said.is_absolute() else default) / "osimager"
+
+
 def _runtime_folder(root: Path, xdg_runtime: str | None = None) -> Path:
     """Give a short folder that is this user's and this root's own."""
-    if xdg_runtime and len(xdg_runtime) < 40:
+    if xdg_runtime and Path(xdg_runtime).is_absolute() and len(os.fsencode(xdg_runtime)) < 40:
         return Path(xdg_runtime) / "osimager"
     digest = hashlib.sha256(os.fsencode(root)).hexdigest()[:8]
     base = "/tmp" if Path("/tmp").is_dir() else tempfile.gettempdir()  # noqa: S108  made 0700 and checked by its opener

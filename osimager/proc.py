@@ -6,9 +6,11 @@ A child goes down a ladder: asked, TERM, KILL, waited for, drained (style.md, "A
 from __future__ import annotations
 
 import asyncio
+import codecs
 import contextlib
 import ctypes
 import os
+import re
 import shutil
 import signal
 import sys
@@ -16,12 +18,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass
 from pathlib import Path
 
-from osimager.aio import finish
+from osimager.aio import finish, first_cause
 from osimager.errors import OsimagerError, PrerequisiteError
 
 _PR_SET_PDEATHSIG = 1
 # Loaded before any fork: between fork and exec nothing may allocate or import.
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+_LINE_END = re.compile(r"[\r\n]")
 # What a tool needs of our environment; the rest (tokens, proxies with passwords) stays here.
 _PASSED_ON = (
     "PATH",
@@ -134,30 +137,44 @@ async def run_tool(
     cwd: Path | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Completed:
-    """Run a program to its end and give what it said. `on_line` gets stderr's lines as they come.
+    """Run a program to its end and give what it said. `on_line` gets stderr's lines as they come, blank ones left out.
 
     Raises ToolFailed for an exit status but 0 (unless `check` is false), TimeoutError when `deadline_s` passes.
     """
     pipe = asyncio.subprocess.PIPE
     stdin = asyncio.subprocess.DEVNULL if input_data is None else pipe
-    async with (
-        asyncio.timeout(deadline_s),
-        open_child(
-            argv, stdin=stdin, stdout=pipe, pass_fds=pass_fds, cwd=cwd, environment=environment, ask_s=0
-        ) as child,
-        asyncio.TaskGroup() as group,
-    ):
-        assert child.stdout is not None
-        assert child.stderr is not None
-        if input_data is not None:
-            group.create_task(_feed(child, input_data))
-        out = group.create_task(child.stdout.read())
-        err = group.create_task(_read_lines(child.stderr, on_line))
-        status = await child.wait()
+    try:
+        async with (
+            asyncio.timeout(deadline_s),
+            open_child(
+                argv, stdin=stdin, stdout=pipe, pass_fds=pass_fds, cwd=cwd, environment=environment, ask_s=0
+            ) as child,
+            asyncio.TaskGroup() as group,
+        ):
+            assert child.stdout is not None
+            assert child.stderr is not None
+            if input_data is not None:
+                group.create_task(_feed(child, input_data))
+            out = group.create_task(child.stdout.read())
+            err = group.create_task(_read_lines(child.stderr, on_line))
+            status = await child.wait()
+    except BaseExceptionGroup as group_error:
+        raise first_cause(group_error) from group_error
     done = Completed(tuple(str(word) for word in argv), status, out.result(), err.result())
     if check and status != 0:
         raise ToolFailed(done)
     return done
+
+
+async def run_foreground(argv: Sequence[str | Path]) -> int:
+    """Run a program that talks to the user on this terminal, and give its exit status; a cancel ends it."""
+    child = await asyncio.create_subprocess_exec(*(str(word) for word in argv))
+    try:
+        return await child.wait()
+    finally:
+        if child.returncode is None:
+            _signal(child, signal.SIGTERM)
+            await finish(child.wait(), 5, force=lambda: _signal(child, signal.SIGKILL))
 
 
 async def _feed(child: asyncio.subprocess.Process, data: bytes) -> None:
@@ -169,14 +186,19 @@ async def _feed(child: asyncio.subprocess.Process, data: bytes) -> None:
 
 
 async def _read_lines(stream: asyncio.StreamReader, on_line: Callable[[str], None] | None) -> str:
-    """Read `stream` to its end; tools that draw progress with carriage returns give a line for each."""
+    """Read `stream` to its end; progress that is drawn with carriage returns gives a line each time too."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
     parts = []
-    async for raw in stream:
-        text = raw.decode(errors="replace")
+    rest = ""
+    while chunk := await stream.read(1 << 16):
+        text = decoder.decode(chunk)
         parts.append(text)
         if on_line is not None:
-            for line in text.replace("\r", "\n").splitlines():
+            *lines, rest = _LINE_END.split(rest + text)
+            for line in filter(None, lines):
                 on_line(line)
+    if on_line is not None and rest:
+        on_line(rest)
     return "".join(parts)
 
 
@@ -197,24 +219,34 @@ def _die_with_parent(parent: int) -> Callable[[], None]:
 async def _end(
     child: asyncio.subprocess.Process, ask: Callable[[], Awaitable[object]] | None, ask_s: float, term_s: float
 ) -> None:
-    if child.returncode is None and ask is not None:
-        with contextlib.suppress(Exception):
-            async with asyncio.timeout(ask_s):
-                await ask()
-                await child.wait()
-    if child.returncode is None:
-        _signal(child, signal.SIGTERM)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(term_s):
-                await child.wait()
-    if child.returncode is None:
+    """Take the child down the ladder. Its pipes are drained meanwhile: on Python 3.11 wait() waits for their ends."""
+    async with asyncio.TaskGroup() as group:
+        for stream in (child.stdout, child.stderr):
+            if stream is not None:
+                group.create_task(_drain(stream))
+        if child.returncode is None and ask is not None:
+            with contextlib.suppress(Exception):
+                async with asyncio.timeout(ask_s):
+                    await ask()
+                    await child.wait()
+        if child.returncode is None:
+            _signal(child, signal.SIGTERM)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(term_s):
+                    await child.wait()
+        # Whatever the child started in its session goes with it, and only then are the pipes at their ends.
         _signal(child, signal.SIGKILL)
-    # Whatever the child started in its session goes with it, and only then are the pipes at their ends.
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(child.pid, signal.SIGKILL)
-    await child.wait()
+        await child.wait()
+
+
+async def _drain(stream: asyncio.StreamReader) -> None:
+    """Read what nobody read: a pipe that is not at its end keeps its transport open."""
+    with contextlib.suppress(RuntimeError):  # somebody else reads it still, to its end
+        while await stream.read(1 << 16):
+            pass
 
 
 def _signal(child: asyncio.subprocess.Process, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        child.send_signal(number)
+    """Send a signal to the child and to what it started: it leads a group of its own, which may outlive it."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, number)
