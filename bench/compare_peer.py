@@ -158,7 +158,8 @@ def reason(path: str, peer: Any, ours: Any, hostname: str) -> str | None:
             return "`amd64`"
         if re.search(r">>>\w+<<", peer):
             return "Markers beside `<` and `>`"
-        if path.startswith("files.") and ours.replace(hostname, "") == peer:
+        parts = ours.split(hostname) if hostname else []
+        if any(hostname.join(parts[:at]) + hostname.join(parts[at:]) == peer for at in range(1, len(parts))):
             return "`hostname`"
     return None
 

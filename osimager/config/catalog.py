@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from osimager.arch import ALIASES
-from osimager.config.documents import SUFFIXES, Items, SourceFloat, Table, load_document
+from osimager.config.documents import SUFFIXES, Items, SourceFloat, Table, load_document, read_text
 from osimager.config.request import Request
 from osimager.config.values import Value
 from osimager.config.versions import expand_range, latest_version, version_key
@@ -23,7 +23,7 @@ from osimager.errors import ConfigError, ConfigErrors, Place, UsageError
 if TYPE_CHECKING:
     from osimager.config.configuration import Configuration
     from osimager.config.lookups import Lookups
-    from osimager.config.sections import IsoEntry
+    from osimager.config.sections import Fragment, IsoEntry
 
 __all__ = ["Catalog", "Configuration", "Request", "Roots", "TargetEntry"]
 
@@ -46,7 +46,8 @@ class Roots:
     """The folders that are searched for each kind, an earlier one wins (`paths.search_path` gives them).
 
     Platforms, locations and profiles lie in folders of these names under `specs`, where not said otherwise.
-    `old_tree` is the data folder of an OSImager 1.x, whose meaning of some things is then kept.
+    `old_tree` is the data folder of an OSImager 1.x, whose meaning of some things is then kept; `old_user` the user's
+    folder beside it, `old_settings` what its settings file says.
     """
 
     specs: tuple[Path, ...]
@@ -55,9 +56,11 @@ class Roots:
     platforms: tuple[Path, ...] = ()
     locations: tuple[Path, ...] = ()
     old_tree: Path | None = None
+    old_user: Path | None = None
+    old_settings: Mapping[str, Value] = field(default_factory=dict)
 
     @classmethod
-    def of_old_tree(cls, data: Path, user: Path) -> Roots:
+    def of_old_tree(cls, data: Path, user: Path, settings: Mapping[str, Value] | None = None) -> Roots:
         """Give the folders of OSImager 1.x: `--data-dir`'s, and before them the user's (`~/.config/osimager`)."""
 
         def both(kind: str) -> tuple[Path, ...]:
@@ -69,6 +72,8 @@ class Roots:
             platforms=both("platforms"),
             locations=both("locations"),
             old_tree=data,
+            old_user=user,
+            old_settings=settings or {},
         )
 
     def folders(self, kind: str) -> tuple[Path, ...]:
@@ -185,6 +190,16 @@ class Catalog:
             return None
         return next((root / name for root in self.roots.files if (root / name).is_file()), None)
 
+    def load_fragment(self, name: str, where: Place) -> Fragment:
+        """Load the fragment `name`. Raises ConfigError at `where` when it does not exist."""
+        from osimager.config.sections import Fragment
+
+        path = self.find_source(name)
+        if path is None:
+            roots = ", ".join(str(root) for root in self.roots.files) or "no folder"
+            raise ConfigError(f"the file {name!r} does not exist", where=where, hint=f"looked in {roots}")
+        return Fragment(Place(path, 1), read_text(path))
+
     def find_target(self, request: Request) -> tuple[str, str, TargetEntry]:
         """Give platform, location and entry of the target asked for. Raises UsageError that names the likeliest one."""
         parts = request.target.split("/")
@@ -249,6 +264,10 @@ class Catalog:
 
     def resolve(self, request: Request, lookups: Lookups) -> Configuration:
         """Resolve one target. Raises UsageError for an unknown target, ConfigError(s) for bad configuration."""
+        if self.roots.old_tree is not None:
+            from osimager.config.oldplan import configure_old
+
+            return configure_old(self, request, lookups)
         from osimager.config.resolve import resolve
 
         return resolve(self, request, lookups)

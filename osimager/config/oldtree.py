@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlparse
 
 from osimager.config.configuration import Defs, make_renderer
-from osimager.config.documents import Items, Table, parse_scalar, read_text
+from osimager.config.documents import Items, Table, parse_scalar
 from osimager.config.lookups import Lookups
 from osimager.config.markers import Renderer, as_text
 from osimager.config.merge import Merged, Merger
@@ -68,6 +68,7 @@ class OldBuild:
     fields: Mapping[str, Value]
     merged: Merged
     renderer: Renderer
+    names: Defs
     render_files: Callable[[], dict[str, str]]
     warnings: tuple[str, ...] = ()
 
@@ -86,6 +87,8 @@ def resolve_old(catalog: Catalog, request: Request, lookups: Lookups, settings: 
     target = Target(platform, location, entry.dist, entry.version, entry.arch)
     merged = Merged()
     typed = parse_defines(request.defines)
+    if request.firmware is not None:
+        typed.setdefault("firmware", {"uefi": "efi"}.get(request.firmware, request.firmware))
     _lay_settings(merged, catalog, settings, target)
     merger = Merger(merged, dict(typed), lambda name, where: find_included(catalog, name, where))
     _lay_files(catalog, target, merger, entry.spec)
@@ -215,8 +218,7 @@ def _add_computed(defs: Defs, request: Request, name: str, settings: OldSettings
     iso_path = str(settings.home / as_text(raw.get("iso_path"))).rstrip("/")
     raw["iso_path"] = as_text(settings.values.get("iso_path", "/iso")) if iso_path == "" else iso_path
     if isinstance(raw.get("vms_path"), str) and raw["vms_path"]:
-        vms_path = as_text(defs.value("vms_path", None))
-        defs.computed["vms_path"] = lambda: str(settings.home / vms_path).rstrip("/")
+        defs.replace("vms_path", str(settings.home / as_text(defs.value("vms_path", None))).rstrip("/"))
     if defs.text("iso_url") and not raw.get("iso_name"):
         take("iso_name", lambda: _file_name(defs.text("iso_url")))
     image = bool(raw.get("disk_image_url"))
@@ -253,18 +255,20 @@ class _Old:
             "name": as_text(defs["name"]),
             "fqdn": fqdn,
         }
+        evars, config, provisioners = self.evars(), self.config(), tuple(self.provisioners())
         undefined = tuple(f"{name!r} is not defined ({where})" for name, where in self.defs.undefined.items())
         return OldBuild(
             target=self.target,
             spec=spec,
             defs=defs,
             variables=variables,
-            evars=self.evars(),
-            config=self.config(),
-            provisioners=tuple(self.provisioners()),
+            evars=evars,
+            config=config,
+            provisioners=provisioners,
             fields=dict(merged.fields),
             merged=merged,
             renderer=self.renderer,
+            names=self.defs,
             render_files=self.files,
             warnings=undefined,
         )
@@ -327,11 +331,8 @@ class _Old:
     def file(self, sources: Value, where: Place) -> str:
         parts = []
         for name in sources if isinstance(sources, list) else ():
-            path = self.catalog.find_source(as_text(name))
-            if path is None:
-                roots = ", ".join(str(root) for root in self.catalog.roots.files)
-                raise ConfigError(f"the file {as_text(name)!r} does not exist", where=where, hint=f"looked in {roots}")
-            parts.append(self.renderer.render(read_text(path), Place(path, 1)))
+            fragment = self.catalog.load_fragment(as_text(name), where)
+            parts.append(self.renderer.render(fragment.text, fragment.place))
         return "".join(parts)
 
 

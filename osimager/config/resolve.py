@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from osimager.config import models
 from osimager.config.configuration import Configuration, Defs, add_computed, make_renderer
-from osimager.config.documents import Items, Table, parse_scalar, read_text
+from osimager.config.documents import Items, Table, parse_scalar
 from osimager.config.lookups import Lookups
 from osimager.config.markers import Renderer, as_text
 from osimager.config.merge import TABLE_SECTIONS, Merged, Merger, deep_merge
@@ -317,13 +317,9 @@ class _Sections:
     def fragment(self, name: str, where: Place) -> Fragment:
         """Load a fragment; one that is named after the profile falls back to `default`."""
         profile = as_text(self.defs.value("profile", None))
-        candidates = dict.fromkeys((name, re.sub(rf"\b{re.escape(profile)}\b", "default", name)))
-        for candidate in candidates:
-            path = self.catalog.find_source(candidate)
-            if path is not None:
-                return Fragment(Place(path, 1), read_text(path))
-        roots = ", ".join(str(root) for root in self.catalog.roots.files) or "no folder"
-        raise ConfigError(f"the file {name!r} does not exist", where=where, hint=f"looked in {roots}")
+        default = re.sub(rf"\b{re.escape(profile)}\b", "default", name)
+        found = name if self.catalog.find_source(name) is not None else default
+        return self.catalog.load_fragment(found if self.catalog.find_source(found) else name, where)
 
     def step(self, raw: Value, origin: Origin) -> StepSection:
         values = self.item(raw, origin, "steps")

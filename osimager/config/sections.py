@@ -141,16 +141,23 @@ class MachineSection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessSection:
-    """How the runner gets into the installed guest. `user` is the build's own account."""
+    """How the runner gets into the installed guest. `user` is the build's own account.
+
+    `password` is set for old trees only, whose answer files plant no key; it is a secret.
+    """
 
     user: str = "osimager"
     port: int = 22
     method: str = "ssh"
+    password: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepSection:
-    """One provisioning action. `argument` is the script's, file's or playbook's name, or the inline text."""
+    """One provisioning action. `argument` is the script's, file's or playbook's name, or the inline text.
+
+    `arguments` are more words for ansible-playbook.
+    """
 
     kind: StepKind
     argument: str
@@ -160,6 +167,7 @@ class StepSection:
     cache: bool = True
     inputs: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    arguments: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,281 @@
+"""A Packer build of an old tree as the sections of ours. `docs/packer-keys.md` is the table that this follows.
+
+A key without a counterpart is a warning with its place; what cannot be run is named in `needs`, so that it stops a
+build at RESOLVE and is never skipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from osimager.config import models
+from osimager.config.configuration import Configuration
+from osimager.config.lookups import Lookups
+from osimager.config.markers import as_list, as_text
+from osimager.config.oldtree import OldBuild, OldSettings, resolve_old, resolve_user
+from osimager.config.request import Request
+from osimager.config.sections import (
+    AccessSection,
+    FileSection,
+    Fragment,
+    InstallerSection,
+    MachineSection,
+    Rung,
+    SealSection,
+    Sections,
+    SeedSection,
+    StepKind,
+    StepSection,
+    VerifySection,
+)
+from osimager.config.values import Value
+from osimager.errors import ConfigError, Place
+
+if TYPE_CHECKING:
+    from osimager.config.catalog import Catalog
+
+# Builder keys that something else of ours decides: where the image goes, how it is watched, which accelerator it has.
+# fmt: off
+_DECIDED_HERE: Final = frozenset((
+    "accelerator", "communicator", "disk_cache", "disk_compression", "disk_discard", "display", "format", "headless",
+    "host_port_max", "host_port_min", "iso_checksum", "iso_target_extension", "iso_target_path", "iso_url", "iso_urls",
+    "name", "output_directory", "shutdown_command", "shutdown_timeout", "skip_compaction", "ssh_host", "ssh_timeout",
+    "ssh_wait_timeout", "type", "use_default_display", "vm_name", "vnc_bind_address", "vnc_port_max", "vnc_port_min",
+))
+_MAPPED: Final = frozenset((
+    "boot_command", "boot_wait", "cd_files", "cd_label", "cores", "cpu_model", "cpus", "disk_interface", "disk_size",
+    "efi_boot", "firmware", "machine_type", "memory", "net_device", "sockets", "ssh_password", "ssh_port",
+    "ssh_username", "threads",
+))
+# fmt: on
+_DISK_INTERFACES: Final = {"virtio-scsi": "scsi", "sata": "sata", "ide": "ide", "scsi": "scsi", "nvme": "nvme"}
+_NICS: Final = {"virtio-net": "virtio", "virtio-net-pci": "virtio", "virtio": "virtio"}
+
+
+# What `>>temp_dir<<` stands for: generated files are recognised by it; no such folder is needed.
+_TEMP: Final = "/osimager-build"
+
+
+def configure_old(catalog: Catalog, request: Request, lookups: Lookups) -> Configuration:
+    """Resolve a target of an old tree to a Configuration. Raises UsageError, ConfigError(s)."""
+    roots = catalog.roots
+    user = roots.old_user or Path("/")
+    settings = OldSettings(user_dir=user, values=roots.old_settings, temp_dir=_TEMP, home=Path.home())
+    build = resolve_old(catalog, request, lookups, settings)
+    return Configuration(
+        target=build.target,
+        profile=request.profile,
+        spec=build.spec,
+        defs=build.defs,
+        sections=_Mapping(catalog, build).sections(),
+        iso=request.iso or _iso(build),
+        renderer=build.renderer,
+        merged=build.merged,
+        names=build.names,
+        warnings=(*build.warnings, *_unmapped(build)),
+    )
+
+
+def _iso(build: OldBuild) -> str | None:
+    url = as_text(build.config.get("iso_url")) or as_text(build.defs.get("iso_url"))
+    return url.removeprefix("file://") or None
+
+
+def _unmapped(build: OldBuild) -> list[str]:
+    """Give a warning for each builder key that nothing here reads."""
+    known = _DECIDED_HERE | _MAPPED
+    found = []
+    for key in build.config:
+        if key not in known and not key.startswith("winrm_"):
+            place = build.merged.place("config", key)
+            found.append(
+                f"{key!r} of Packer's QEMU builder has no counterpart and is left out"
+                + (f" ({place})" if place else "")
+            )
+    return found
+
+
+class _Mapping:
+    """One build's sections."""
+
+    def __init__(self, catalog: Catalog, build: OldBuild) -> None:
+        self.catalog, self.build = catalog, build
+        self.config = build.config
+        self.temp = as_text(build.defs["temp_dir"])
+
+    def place(self, key: str) -> Place | None:
+        return self.build.merged.place("config", key)
+
+    def sections(self) -> Sections:
+        needs: list[str] = []
+        if self.config.get("type") != "qemu":
+            needs.append(f"the platform {self.build.target.platform}")
+        if self.config.get("communicator", "ssh") != "ssh":
+            needs.append(as_text(self.config["communicator"]))
+        steps = [step for raw in self.build.provisioners for step in self.steps(raw, needs)]
+        files, seed = self.files(needs)
+        return Sections(
+            installer=self.installer(seed),
+            machine=self.machine(),
+            access=self.access(),
+            seal=SealSection(login=self.user("ssh_username") or None),
+            verify=VerifySection(),
+            files=files,
+            steps=tuple(steps),
+            needs=", ".join(dict.fromkeys(needs)) or None,
+            notes=tuple(map(as_text, as_list(self.build.fields.get("notes"))))
+            if self.build.fields.get("notes")
+            else (),
+        )
+
+    def user(self, key: str) -> str:
+        """Give a builder's text with its `{{user}}` references resolved."""
+        return resolve_user(as_text(self.config.get(key)), self.build.variables)
+
+    def installer(self, seed: SeedSection | None) -> InstallerSection:
+        values: dict[str, Value] = {"boot": ["typed"]}
+        for ours, theirs in (("boot_command", "boot_command"), ("boot_wait", "boot_wait")):
+            if theirs in self.config:
+                values[ours] = self.config[theirs]
+        section = models.check(models.InstallerModel, values, "config", self.place).frozen()
+        command = tuple(resolve_user(part, self.build.variables) for part in section.boot_command)
+        return InstallerSection(boot=(Rung.TYPED,), boot_command=command, boot_wait_s=section.boot_wait_s, seed=seed)
+
+    def machine(self) -> MachineSection:
+        config = self.config
+        cores = _number(config.get("sockets", 1)) * _number(config.get("cores", 1)) * _number(config.get("threads", 1))
+        named = as_text(config.get("firmware")) or as_text(self.build.defs.get("firmware"))
+        efi = config.get("efi_boot") is True or named not in ("", "bios", "seabios")
+        values: dict[str, Value] = {
+            "cpus": config.get("cpus", cores),
+            "firmware": "uefi" if efi or self.build.target.arch == "aarch64" else "bios",
+            "nic": _NICS.get(as_text(config.get("net_device", "virtio")), as_text(config.get("net_device"))),
+            "disk_interface": _DISK_INTERFACES.get(as_text(config.get("disk_interface")), "virtio"),
+        }
+        for ours, theirs in (("memory", "memory"), ("disk_size", "disk_size"), ("machine", "machine_type")):
+            if theirs in config:
+                values[ours] = config[theirs]
+        if as_text(config.get("cpu_model", "host")) not in ("host", "max"):
+            values["cpu"] = config["cpu_model"]
+        return models.check(models.MachineModel, values, "config", self.place).frozen()
+
+    def access(self) -> AccessSection:
+        port = as_text(self.config.get("ssh_port")) or "22"
+        return AccessSection(
+            user=self.user("ssh_username") or "root",
+            port=int(port) if port.isdigit() else 22,
+            method=as_text(self.config.get("communicator", "ssh")),
+            password=self.user("ssh_password") or None,
+        )
+
+    def files(self, needs: list[str]) -> tuple[tuple[FileSection, ...], SeedSection | None]:
+        """Give the generated files, and the seed that `cd_files` puts some of them on."""
+        made: dict[str, FileSection] = {}
+        for raw, origin in self.build.merged.lists["files"]:
+            item = self.build.renderer.resolve_value(raw, origin.place)
+            if isinstance(item, dict) and item.get("dest"):
+                dest = as_text(item["dest"])
+                made[dest] = FileSection(dest, self.fragments(item.get("sources"), origin.place, needs), origin.place)
+        names = []
+        for path in ",".join(map(as_text, as_list(self.config.get("cd_files")))).split(","):
+            name = path.strip().removeprefix(self.temp + "/")
+            if name and name not in made:
+                needs.append(f"the file {name} of cd_files")
+            names += [name] if name else []
+        label = as_text(self.config.get("cd_label"))
+        return tuple(made.values()), SeedSection(label=label, files=tuple(names)) if names and label else None
+
+    def fragments(self, sources: Value, where: Place, needs: list[str]) -> tuple[Fragment, ...]:
+        """Load the sources of a file; one that the tree does not have is something that the target needs."""
+        found = []
+        for name in map(as_text, as_list(sources)):
+            if self.catalog.find_source(name) is None:
+                needs.append(f"the file {name}")
+            else:
+                found.append(self.catalog.load_fragment(name, where))
+        return tuple(found)
+
+    def steps(self, raw: Value, needs: list[str]) -> list[StepSection]:
+        """Give the steps of a provisioner; one that cannot be run adds to `needs`."""
+        if not isinstance(raw, dict):
+            raise ConfigError("a provisioner must be a mapping", where=Place(self.build.spec), hint="write type: …")
+        kinds: dict[str, Callable[[Mapping[str, Value]], list[StepSection] | None]] = {
+            "shell": self.shell,
+            "file": self.file,
+            "shell-local": self.shell_local,
+            "ansible": self.ansible,
+        }
+        name = as_text(raw.get("type"))
+        made = kinds[name](raw) if name in kinds else None
+        if made is None:
+            needs.append(f"the provisioner {name or '(without type)'}")
+        return made or []
+
+    def text(self, value: Value) -> str:
+        return resolve_user(as_text(value), self.build.variables)
+
+    def shell(self, raw: Mapping[str, Value]) -> list[StepSection] | None:
+        environment = self.environment(raw)
+        place = Place(self.build.spec)
+        steps = []
+        if raw.get("inline"):
+            lines = raw["inline"] if isinstance(raw["inline"], list) else [raw["inline"]]
+            text = "\n".join(map(self.text, lines)) + "\n"
+            steps.append(StepSection(kind=StepKind.INLINE, argument=text, place=place, environment=environment))
+        scripts = raw.get("scripts")
+        for script in scripts if isinstance(scripts, list) else [raw.get("script")]:
+            if not script:
+                continue
+            path = self.absolute(self.text(script))
+            steps.append(StepSection(kind=StepKind.SCRIPT, argument=path, place=place, environment=environment))
+        return steps or None
+
+    def file(self, raw: Mapping[str, Value]) -> list[StepSection] | None:
+        source, dest = self.text(raw.get("source")), self.text(raw.get("destination"))
+        if not source or not dest or raw.get("direction", "upload") != "upload":
+            return None
+        argument = self.absolute(source)
+        return [StepSection(kind=StepKind.FILE, argument=argument, dest=dest, place=Place(self.build.spec))]
+
+    def shell_local(self, raw: Mapping[str, Value]) -> list[StepSection] | None:
+        command = raw.get("inline") or raw.get("command")
+        if not command:
+            return None
+        lines = command if isinstance(command, list) else [command]
+        text = "\n".join(map(self.text, lines)) + "\n"
+        environment = self.environment(raw)
+        place = Place(self.build.spec)
+        return [StepSection(kind=StepKind.SHELL_LOCAL, argument=text, place=place, environment=environment)]
+
+    def ansible(self, raw: Mapping[str, Value]) -> list[StepSection] | None:
+        """Give the playbook and the arguments that OSImager hands to ansible-playbook."""
+        playbook = self.text(raw.get("playbook_file"))
+        if not playbook:
+            return None
+        arguments = raw.get("extra_arguments")
+        environment = {key: as_text(value) for key, value in self.build.evars.items() if key != "PATH"}
+        return [
+            StepSection(
+                kind=StepKind.ANSIBLE,
+                argument=self.absolute(playbook),
+                arguments=tuple(map(self.text, arguments)) if isinstance(arguments, list) else (),
+                place=Place(self.build.spec),
+                environment=environment,
+            )
+        ]
+
+    def environment(self, raw: Mapping[str, Value]) -> dict[str, str]:
+        """Read `environment_vars: ["A=b"]`."""
+        pairs = raw.get("environment_vars")
+        texts = map(self.text, pairs) if isinstance(pairs, list) else ()
+        return {key: value for key, _, value in (text.partition("=") for text in texts)}
+
+    def absolute(self, path: str) -> str:
+        """Give a path as Packer finds it: OSImager starts it in the data folder."""
+        return str(Path(as_text(self.build.defs["data_path"])) / path)
+
+
+def _number(value: Value) -> int:
+    return int(value) if isinstance(value, int | float) or (isinstance(value, str) and value.isdigit()) else 1
