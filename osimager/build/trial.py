@@ -1,15 +1,25 @@
-"""A finished image on trial: VERIFY, and `osimager image run`. Always an overlay, always clean firmware variables."""
+"""VERIFY: the finished image booted as its user will; the machines and connections that `finalize` may not know."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from osimager.build.credentials import Credentials
+from osimager.build.evidence import witnessed
 from osimager.env import Env
+from osimager.finalize import verify as trial_by
 from osimager.finalize.seal import Sealed
+from osimager.machine.firmware import make_variables
+from osimager.machine.qemu import MachineRun, start_machine
+from osimager.media.seed import make_seed
 from osimager.plan.facts import HostFacts
-from osimager.plan.model import BuildPlan
+from osimager.plan.model import Access, BuildPlan
+from osimager.ports import Communicator, Endpoint, Machine
+from osimager.provision.ssh import BuildKey, has_login, make_key, open_ssh
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,5 +31,49 @@ class Trial:
     sealed: Sealed
 
 
-async def verify(plan: BuildPlan, trial: Trial, host: HostFacts, env: Env) -> None:
-    """Boot the image and prove it."""
+async def verify(plan: BuildPlan, trial: Trial, host: HostFacts, env: Env) -> trial_by.VerifyReport:
+    """Boot the image as its user will, and prove what was promised. Raises PublishError for what does not hold."""
+    key = make_key(env)
+
+    def open_guest(endpoint: Endpoint, user: str) -> contextlib.AbstractAsyncContextManager[Communicator]:
+        return open_ssh(endpoint, Access(user=user), key, env)
+
+    @contextlib.asynccontextmanager
+    async def start(disk: Path, cds: tuple[Path, ...]) -> AsyncIterator[Machine]:
+        run = MachineRun(
+            role="verify",
+            shape=plan.machine,
+            host=host,
+            disks=(disk,),
+            cds=cds,
+            variables=await clean_variables(host, env),
+            ssh_port=plan.access.port,
+            serial_log=env.workspace / "evidence" / "serial-verify.log",
+        )
+        async with start_machine(run, env) as machine, witnessed(machine, env.workspace / "evidence", role=run.role):
+            yield machine
+
+    means = trial_by.Means(
+        start=start,
+        open_ssh=open_guest,
+        public_line=key.public_line,
+        make_seed=make_seed,
+        find_accepted=functools.partial(_find_accepted, plan.access.user, trial.credentials),
+    )
+    return await trial_by.verify(trial.image, plan.seal, trial.sealed, means, env, hostname=plan.hostname)
+
+
+async def clean_variables(host: HostFacts, env: Env) -> Path | None:
+    """Make firmware variables as a new machine has them (UEFI), or none (BIOS)."""
+    if host.firmware is None:
+        return None
+    return await make_variables(host.firmware, env.workspace / "clean-variables.qcow2")
+
+
+async def _find_accepted(user: str, credentials: Credentials, endpoint: Endpoint) -> tuple[str, ...]:
+    """Name those of the build's credentials that sshd still takes: there must be none."""
+    offered: dict[str, BuildKey | str] = {
+        "the build's key": credentials.key,
+        "the build's password": credentials.password,
+    }
+    return tuple([name for name, credential in offered.items() if await has_login(endpoint, user, credential)])

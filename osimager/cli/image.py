@@ -100,16 +100,24 @@ def rm(image: str, arch: str | None, firmware: str | None, keep_file: bool) -> N
 )
 def run(image: str, arch: str | None, firmware: str | None, ssh: bool, key: str | None, display: str) -> None:
     """Boot a throw-away overlay of an image, with a NoCloud seed that holds your own key."""
-    from osimager.build.trial import run_image
+    from pathlib import Path
+
+    from osimager.build.running import run_image
     from osimager.cli.build import run as run_to_end
     from osimager.cli.render import PlainLines
     from osimager.cli.report import Reported
+    from osimager.plan.argv import Display
 
-    entry = _find(image, arch, firmware)
-    status = run_to_end(
-        run_image(entry, _places(), key_file=key, log_in=ssh, display=display, sinks=[PlainLines()], say=_say)
+    work = run_image(
+        _find(image, arch, firmware),
+        _places(),
+        public_key=Path(key) if key else None,
+        log_in=ssh,
+        display=Display(display),
+        sinks=[PlainLines()],
+        say=_say,
     )
-    if status:
+    if status := run_to_end(work):
         raise Reported(status)
 
 

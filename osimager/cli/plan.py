@@ -74,7 +74,8 @@ def _render(prepared: Prepared) -> str:
     disks = ", ".join(f"{disk.id} {format_size(disk.size_bytes)} {disk.interface}" for disk in machine.disks)
     lines = [
         f"target      {plan.target}" + ("" if plan.profile == "default" else f"  profile {plan.profile}"),
-        f"machine     {machine.machine} {machine.firmware}, {machine.cpus} × {machine.cpu}, {machine.memory_mib} MiB, {disks}",
+        f"machine     {machine.machine} {machine.firmware}, {machine.cpus} × {machine.cpu}, {machine.memory_mib} MiB",
+        f"disks       {disks}",
         f"runs under  {host.accelerator.accelerator}: {host.accelerator.reason}",
         f"iso         {media.name}: {source}",
         f"boot        {boot.rung}: {boot.reason}",

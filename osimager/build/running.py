@@ -1,0 +1,134 @@
+"""`osimager image run`: a registered image in a throw-away overlay, with a NoCloud seed that holds one's own key."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from osimager.aio import in_thread
+from osimager.arch import Arch, Firmware
+from osimager.build.disks import create_overlay, read_size
+from osimager.build.trial import clean_variables
+from osimager.env import Clock, Env
+from osimager.errors import UsageError
+from osimager.events import Bus, Sink
+from osimager.kept import make_folder
+from osimager.machine.host import inspect_host
+from osimager.machine.qemu import MachineRun, start_machine
+from osimager.media.seed import make_seed
+from osimager.paths import Places
+from osimager.plan.argv import Display
+from osimager.plan.model import DiskShape, MachineShape, NicShape
+from osimager.ports import Endpoint
+from osimager.proc import find_tool, run_foreground
+from osimager.provision.banner import wait_banner
+from osimager.redact import Masker
+from osimager.registry.entry import Entry
+
+USER = "osimager"
+_MEMORY_MIB = 2048
+
+
+async def run_image(
+    entry: Entry,
+    places: Places,
+    *,
+    public_key: Path | None,
+    log_in: bool,
+    display: Display,
+    sinks: Sequence[Sink],
+    say: Callable[[str], None],
+) -> int:
+    """Boot an overlay of the image and give the SSH session's exit status, or 0 when the guest switches itself off."""
+    clock, masker = Clock(), Masker()
+    bus = Bus(now=clock.now, masker=masker, build=entry.id)
+    public_key = public_key or _find_public_key(Path.home() / ".ssh")
+    with contextlib.ExitStack() as stack:
+        for sink in sinks:
+            stack.enter_context(bus.listening(sink))
+        work = make_folder(places.cache / "work", private=True)
+        workspace = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="run-", dir=work)))
+        env = Env(places=places, workspace=workspace, bus=bus, masker=masker, clock=clock)
+        run = await _make_run(entry, env, public_key=public_key, display=display)
+        async with start_machine(run, env) as machine:
+            words = _ssh_words(machine.endpoint, public_key)
+            say(f"{entry.id} runs; log in with: {' '.join(words)}")
+            if run.vnc_socket is not None:
+                say(f"its screen: a VNC viewer on the socket {run.vnc_socket}")
+            if log_in:
+                (await wait_banner(machine.endpoint, env.emit)).close()
+                return await run_foreground([find_tool("ssh", package="openssh-client"), *words[1:]])
+            say("Ctrl-C ends it, and nothing of it is kept")
+            await machine.wait_end()
+    return 0
+
+
+async def _make_run(entry: Entry, env: Env, *, public_key: Path, display: Display) -> MachineRun:
+    """Put together the machine: the image's architecture and firmware, otherwise what suits most."""
+    host = await inspect_host(entry.arch, entry.firmware, places=env.places)
+    seed = env.workspace / "seed.iso"
+    await in_thread(lambda: make_seed(seed, "CIDATA", _seed_files(entry, public_key)))
+    disk = await create_overlay(env.workspace / "run.qcow2", entry.path)
+    shape = MachineShape(
+        arch=entry.arch,
+        firmware=entry.firmware if entry.arch is not Arch.AARCH64 else Firmware.UEFI,
+        machine="virt" if entry.arch is Arch.AARCH64 else "q35",
+        cpu="max",
+        cpus=min(2, host.cores),
+        memory_mib=_MEMORY_MIB,
+        disks=(DiskShape("disk0", await read_size(disk)),),
+        nics=(NicShape("nic0"),),
+    )
+    return MachineRun(
+        role="run",
+        shape=shape,
+        host=host,
+        disks=(disk,),
+        cds=(seed,),
+        variables=await clean_variables(host, env),
+        serial_log=env.workspace / "serial.log",
+        end_expected=True,
+        display=display,
+        vnc_socket=env.workspace / "vnc" if display is Display.VNC else None,
+    )
+
+
+def _find_public_key(folder: Path) -> Path:
+    """Find one's own public key, the newest kind first. Raises UsageError where there is none."""
+    for kind in ("ed25519", "ecdsa", "rsa"):
+        if (path := folder / f"id_{kind}.pub").is_file():
+            return path
+    raise UsageError(f"there is no public key in {folder}", hint="make one with ssh-keygen, or say --key FILE.pub")
+
+
+def _seed_files(entry: Entry, public_key: Path) -> dict[str, bytes]:
+    """Give a NoCloud seed (cloud-init's documentation, "NoCloud"): one user, who may become root."""
+    user = {
+        "name": USER,
+        "lock_passwd": True,
+        "shell": "/bin/sh",
+        "sudo": "ALL=(ALL) NOPASSWD:ALL",
+        "ssh_authorized_keys": [public_key.read_text(encoding="utf-8").strip()],
+    }
+    meta = {"instance-id": f"run-{entry.id}", "local-hostname": entry.short.rpartition("-")[0].replace(".", "-")}
+    return {  # JSON is YAML
+        "user-data": b"#cloud-config\n" + json.dumps({"users": [user]}).encode() + b"\n",
+        "meta-data": json.dumps(meta).encode() + b"\n",
+    }
+
+
+def _ssh_words(endpoint: Endpoint, public_key: Path) -> list[str]:
+    """Give the OpenSSH command; the guest's host key is new with every run, so it is not remembered."""
+    options = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR")
+    private = public_key.with_suffix("")
+    return [
+        "ssh",
+        *(word for option in options for word in ("-o", option)),
+        *(["-i", str(private)] if private.is_file() else []),
+        "-p",
+        str(endpoint.port),
+        f"{USER}@{endpoint.host}",
+    ]
