@@ -18,13 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from osimager.aio import finish, supervised
+from osimager.arch import Arch
 from osimager.env import Env
-from osimager.errors import GuestGone, MachineError, PrerequisiteError, StageTimeout
-from osimager.events import DiskActivity, MachineEnded, MachineStarted, Notice, OutputLine, QmpEvent
+from osimager.errors import GuestGone, MachineError, OsimagerError, PrerequisiteError, StageTimeout
+from osimager.events import DiskActivity, MachineEnded, MachineStarted, Notice, OutputLine, QmpEvent, ScreenChanged
 from osimager.machine.keyboard import Console, parse_keys, run_keys
 from osimager.machine.png import make_png
 from osimager.machine.qmp import Qmp, render_detail
-from osimager.machine.screen import Frame, make_frame
+from osimager.machine.screen import TEXT_ADDRESS, TEXT_BYTES, Frame, TextScreen, has_changed, make_frame
 from osimager.machine.serial import SerialLog
 from osimager.plan.argv import Channels, Display, MachineFiles, render_argv, render_boot_config
 from osimager.plan.facts import HostFacts
@@ -35,6 +36,7 @@ from osimager.proc import open_child
 _CONNECT_S = 20.0
 _POWER_BUTTON_AGAIN_S = 20.0
 _QUIT_S, _TERM_S, _DRAIN_S = 3.0, 2.0, 2.0
+_LAST_WORDS_S = 1.0  # for what the console still says of a panic
 _STDERR_LINES = 60
 _USERNET_PORT = re.compile(r"^\s*TCP\[HOST_FORWARD\]\s+\d+\s+(\S+)\s+(\d+)\s", re.MULTILINE)
 
@@ -158,10 +160,13 @@ class QemuMachine:
         self._qmp = Qmp(self._on_event)
         self._stderr: deque[str] = deque(maxlen=_STDERR_LINES)
         self._ended: asyncio.Future[EndReason] = asyncio.get_running_loop().create_future()
+        self._trouble: asyncio.Future[OsimagerError] = asyncio.get_running_loop().create_future()
         self._waiters = 0
         self._asked = False
         self._shutdown_reason = ""
         self._endpoint: Endpoint | None = None
+        self._frame: Frame | None = None
+        self._text_screen = TextScreen()
 
     # What a caller does with it.
 
@@ -260,6 +265,27 @@ class QemuMachine:
             written += int(stats.get("wr_bytes", 0))
         return DiskActivity(read, written)
 
+    async def observe(self) -> None:
+        """Put the disks' counters, a screen that changed and the new lines of a text screen on the bus."""
+        self._env.emit(await self.disk_activity())
+        frame = await self.look()
+        if self._frame is not None and not has_changed(self._frame, frame):
+            return
+        self._frame = frame
+        self._env.emit(ScreenChanged(frame.digest))
+        if self._run.shape.arch is not Arch.AARCH64:
+            for line in self._text_screen.take(await self._read_text_screen()):
+                self._env.emit(OutputLine("screen", line))
+
+    async def _read_text_screen(self) -> bytes:
+        """Give VGA's text memory: 80 by 25 characters, each with its attribute."""
+        memory = self._env.workspace / f".text-{self._child.pid}"
+        try:
+            await self._qmp.execute("pmemsave", {"val": TEXT_ADDRESS, "size": TEXT_BYTES, "filename": str(memory)})
+            return _read(memory)
+        finally:
+            memory.unlink(missing_ok=True)
+
     async def _send_keys(self, keys: Sequence[tuple[str, bool]]) -> None:
         events = [{"type": "key", "data": {"down": down, "key": {"type": "qcode", "data": key}}} for key, down in keys]
         await self._qmp.execute("input-send-event", {"events": events})
@@ -274,7 +300,7 @@ class QemuMachine:
     @contextlib.asynccontextmanager
     async def running(self, near_qmp: socket.socket, serial: asyncio.StreamReader) -> AsyncIterator[None]:
         """Supervise the process while the block runs, then end it: QMP quit, TERM, KILL."""
-        async with supervised(self._supervise(serial)):
+        async with supervised(self._supervise(serial), self._raise_trouble()):
             try:
                 await self._connect(near_qmp)
                 yield
@@ -310,6 +336,12 @@ class QemuMachine:
             for task in late:
                 task.cancel()
         self._settle(returncode)
+
+    async def _raise_trouble(self) -> None:
+        """End the block when QEMU tells of something that stops the guest for good."""
+        error = await self._trouble
+        await asyncio.sleep(_LAST_WORDS_S)
+        raise error
 
     def _settle(self, returncode: int) -> None:
         """Decide what the process's end means, tell the bus, and wake those who wait."""
@@ -374,6 +406,8 @@ class QemuMachine:
         if name == "SHUTDOWN":
             self._shutdown_reason = str(data.get("reason", ""))
         self._env.emit(QmpEvent(name, render_detail(data)))
+        if not self._trouble.done() and (error := _trouble_of(name, data)):
+            self._trouble.set_result(error)
 
     async def _end(self) -> None:
         """Go down the ladder, then let go of the monitor. Never raises."""
@@ -413,6 +447,18 @@ class QemuMachine:
     def _check_running(self) -> None:
         if self._ended.done() or self._child.returncode is not None:
             raise GuestGone("the machine has ended", returncode=self._child.returncode)
+
+
+def _trouble_of(name: str, data: Mapping[str, object]) -> OsimagerError | None:
+    """Give the error of an event after which QEMU has stopped the guest (qapi/block-core.json, qapi/run-state.json)."""
+    if name == "GUEST_PANICKED":
+        return MachineError(
+            "the guest's kernel panicked", hint="the console's last lines tell more; try another --cpu or more memory"
+        )
+    if name == "BLOCK_IO_ERROR" and data.get("action") == "stop":
+        what = f"the guest's disk cannot be written on this host: {data.get('reason', 'I/O error')}"
+        return PrerequisiteError(what, hint="free some space, or set OSIMAGER_HOME to a folder on a larger disk")
+    return None
 
 
 def _read(path: Path) -> bytes:

@@ -109,3 +109,31 @@ class Stillness:
         else:
             self._quiet += 1
         return self._quiet >= self._wanted
+
+
+# VGA's text mode: 80 by 25 characters of code page 437 in physical memory, each followed by its attribute.
+TEXT_ADDRESS, TEXT_BYTES = 0xB8000, 80 * 25 * 2
+
+
+def parse_text_screen(memory: bytes) -> tuple[str, ...]:
+    """Give the lines of a text screen, none where the memory holds no text (a graphics mode reads as 0xFF or noise)."""
+    characters = memory[0:TEXT_BYTES:2]
+    lines = [characters[at : at + 80] for at in range(0, len(characters), 80)]
+    printable = sum(32 <= code < 127 or code == 0 or code >= 0xB0 for code in characters)
+    if characters.count(0xFF) > len(characters) // 2 or printable < len(characters) * 9 // 10:
+        return ()
+    return tuple(line.replace(b"\0", b" ").decode("cp437").rstrip() for line in lines)
+
+
+class TextScreen:
+    """The lines that were on the screen before, to tell the new ones."""
+
+    def __init__(self) -> None:
+        self._shown: frozenset[str] = frozenset()
+
+    def take(self, memory: bytes) -> tuple[str, ...]:
+        """Give the lines that are new since the last look."""
+        lines = [line for line in parse_text_screen(memory) if line.strip()]
+        new = tuple(line for line in lines if line not in self._shown)
+        self._shown = frozenset(lines)
+        return new

@@ -13,6 +13,7 @@ from types import ModuleType
 
 import pytest
 
+from osimager.aio import supervised
 from osimager.arch import Arch, Firmware
 from osimager.env import Env
 from osimager.errors import GuestGone, MachineError, PrerequisiteError, StageTimeout
@@ -20,6 +21,7 @@ from osimager.events import Event, MachineEnded, MachineStarted, Notice, OutputL
 from osimager.machine.firmware import make_variables
 from osimager.machine.host import inspect_host
 from osimager.machine.qemu import DirectBoot, MachineRun, QemuMachine, start_machine
+from osimager.machine.watch import StuckGuest, watch_machine
 from osimager.plan.facts import HostFacts
 from osimager.plan.model import DiskInterface, DiskShape, MachineShape, NicShape, UserNetwork
 from osimager.ports import EndReason, Machine
@@ -350,3 +352,31 @@ async def test_secret_is_typed_once_and_never_told(env: Env, host: HostFacts, ev
         await machine.type_keys('<waitSerial "end">', secret=True)
         assert machine.serial_tail(2) == "********\nend"
     assert not any("hunter2" in str(event) for event in events)
+
+
+async def test_empty_disk_is_named_by_the_watcher(env: Env, host: HostFacts) -> None:
+    run = make_run(env, host, tiny.HANG)
+    tiny.make_disk(run.disks[0], bytes(512))
+
+    async def build() -> None:
+        async with (
+            asyncio.timeout(LIMIT_S),
+            start_machine(run, env) as machine,
+            supervised(watch_machine(machine, env)),
+        ):
+            await machine.wait_end()
+
+    with pytest.raises(StuckGuest, match="not a bootable disk") as caught:
+        await build()
+    assert caught.value.cause == "no-bootable-medium"
+
+
+async def test_panic_that_the_guest_reports_ends_the_block(env: Env, host: HostFacts) -> None:
+    run = make_run(env, host, tiny.PANIC)
+
+    async def build() -> None:
+        async with asyncio.timeout(LIMIT_S), start_machine(run, env) as machine:
+            await machine.wait_end()
+
+    with pytest.raises(MachineError, match="panicked"):
+        await build()

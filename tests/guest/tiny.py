@@ -9,6 +9,7 @@ from pathlib import Path
 HANG = bytes.fromhex("f4 ebfd")
 RESET = bytes.fromhex("baf90c b006 ee") + HANG  # port 0xCF9: a full reset
 SHUTDOWN = bytes.fromhex("ba0406 b80020 ef") + HANG  # PM1a control: S5
+PANIC = bytes.fromhex("ba0505 b001 ee") + HANG  # pvpanic's port: the guest has panicked
 # Enable the power button's event, wait until it is pressed, then S5.
 OBEY_BUTTON = bytes.fromhex("ba0206 b80001 ef ba0006 ed f6c401 74fa") + SHUTDOWN
 # Echo what is typed to the screen, by BIOS call, and to the serial port; an Enter begins a new line on both.
