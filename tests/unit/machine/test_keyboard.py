@@ -1,0 +1,141 @@
+"""Packer's boot command language, and how what it says is typed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from osimager.errors import ConfigError
+from osimager.machine.keyboard import (
+    Action,
+    Console,
+    Hold,
+    Pause,
+    Press,
+    Wait,
+    WaitKind,
+    parse_keys,
+    run_keys,
+)
+from osimager.machine.screen import Frame
+
+ENTER = Press(("ret",))
+
+
+@pytest.mark.parametrize(
+    ("command", "actions"),
+    [
+        ("aZ1!", [Press(("a",)), Press(("shift", "z")), Press(("1",)), Press(("shift", "1"))]),
+        ("<enter><RETURN>\n", [ENTER, ENTER, ENTER]),
+        ("<f1><f12><esc>", [Press(("f1",)), Press(("f12",)), Press(("esc",))]),
+        ("<wait><wait5><wait 5>", None),
+        ("<wait><wait10>", [Pause(1), Pause(10)]),
+        ("<wait1m30s><wait250ms>", [Pause(90), Pause(0.25)]),
+        ("<leftCtrlOn>c<leftCtrlOff>", [Hold("ctrl", True), Press(("c",)), Hold("ctrl", False)]),
+        ("<aOn><aOff>", [Hold("a", True), Hold("a", False)]),
+        ("<leftCtrl+leftAlt+del>", [Press(("ctrl", "alt", "delete"))]),
+        ("<leftAlt+x>", [Press(("alt", "x"))]),
+        ("<right*3>", [Press(("right",))] * 3),
+        ("<x*2>", [Press(("x",))] * 2),
+        ("<waitStill><waitChange>", [Wait(WaitKind.STILL), Wait(WaitKind.CHANGE)]),
+        ('<waitSerial "log in: \\"x\\"">', [Wait(WaitKind.SERIAL, 'log in: "x"')]),
+        ("<spacebar><pageUp><leftSuper>", [Press(("spc",)), Press(("pgup",)), Press(("meta_l",))]),
+        ("a<b", [Press(("a",)), Press(("shift", "comma")), Press(("b",))]),
+        ("", []),
+    ],
+)
+def test_command_becomes_actions(command: str, actions: list[Action] | None) -> None:
+    if actions is None:
+        parse_keys(command)  # `<wait 5>` is no word: it is typed, as Packer does
+    else:
+        assert list(parse_keys(command)) == actions
+
+
+@pytest.mark.parametrize("command", ["<entr>", "<waitt>", "<f13>", "é", "<wait5x>"])
+def test_what_means_nothing_is_refused(command: str) -> None:
+    with pytest.raises(ConfigError):
+        parse_keys(command)
+
+
+@given(st.text(alphabet=st.characters(min_codepoint=32, max_codepoint=126)).filter(lambda text: "<" not in text))
+def test_every_printable_character_has_one_press(text: str) -> None:
+    actions = parse_keys(text)
+    assert len(actions) == len(text)
+    assert all(isinstance(action, Press) for action in actions)
+
+
+@given(st.text(alphabet='<>abwaitOnf1enter+*"5 ', max_size=40))
+def test_parser_gives_actions_or_a_configuration_error(text: str) -> None:
+    try:
+        parse_keys(text)
+    except ConfigError:
+        return
+
+
+class FakeGuest:
+    """A guest's keyboard and screen: shows what it takes from the `deaf`-th line on."""
+
+    def __init__(self, *, deaf: int = 0) -> None:
+        self.sent: list[tuple[str, bool]] = []
+        self.looks = 0
+        self._deaf = deaf
+        self._shown = 0
+
+    def console(self) -> Console:
+        return Console(send=self.send, look=self.look, wait_serial=self.wait_serial)
+
+    async def send(self, keys: Sequence[tuple[str, bool]]) -> None:
+        self.sent += keys
+        self._shown += sum(key == "ret" and down for key, down in keys)
+
+    async def look(self) -> Frame:
+        self.looks += 1
+        return Frame(80, 16, tuple([max(0, self._shown - self._deaf)] * 10))
+
+    async def wait_serial(self, text: str) -> None:
+        raise AssertionError(text)
+
+    def lines(self) -> int:
+        return self.sent.count(("ret", True))
+
+
+@pytest.fixture(autouse=True)
+def fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("osimager.machine.keyboard.KEY_S", 0.0)
+    monkeypatch.setattr("osimager.machine.keyboard._ECHO_S", 0.05)
+
+
+async def test_line_that_shows_is_typed_once() -> None:
+    guest = FakeGuest()
+    assert await run_keys(parse_keys("ab<enter>cd<enter>"), guest.console()) == 0
+    assert guest.lines() == 2
+
+
+async def test_line_that_was_lost_is_typed_again() -> None:
+    guest = FakeGuest(deaf=1)
+    assert await run_keys(parse_keys("ab<enter>"), guest.console()) == 0
+    assert guest.lines() == 2
+
+
+async def test_line_that_never_shows_is_counted() -> None:
+    guest = FakeGuest(deaf=99)
+    assert await run_keys(parse_keys("ab<enter>"), guest.console()) == 1
+
+
+async def test_secret_is_typed_once_and_the_screen_not_looked_at() -> None:
+    guest = FakeGuest(deaf=99)
+    assert await run_keys(parse_keys("ab<enter>"), guest.console(), secret=True) == 0
+    assert guest.lines() == 1
+    assert guest.looks == 0
+
+
+async def test_modifiers_go_down_first_and_up_last() -> None:
+    guest = FakeGuest()
+    await run_keys(parse_keys("<leftCtrl+leftAlt+del>"), guest.console())
+    assert guest.sent == [
+        *(("ctrl", True), ("alt", True), ("delete", True)),
+        *(("delete", False), ("alt", False), ("ctrl", False)),
+    ]

@@ -1,0 +1,92 @@
+"""The console's log: lines, prompts, control sequences and secrets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from osimager.env import Env
+from osimager.events import Event, OutputLine
+from osimager.machine.serial import SerialLog, _plain
+
+
+@pytest.fixture
+def log(env: Env, tmp_path: Path) -> Iterator[SerialLog]:
+    one = SerialLog(tmp_path / "serial.log", env)
+    yield one
+    one.close()
+
+
+def lines(events: list[Event]) -> list[str]:
+    return [event.text for event in events if isinstance(event, OutputLine)]
+
+
+def test_bytes_in_pieces_are_whole_lines(log: SerialLog, events: list[Event]) -> None:
+    for piece in (b"hel", b"lo\r", b"\nwor", b"ld\r\n", b"\r\n"):
+        log.feed(piece)
+    assert lines(events) == ["hello", "world"]
+
+
+def test_open_line_is_in_the_tail(log: SerialLog, events: list[Event]) -> None:
+    log.feed(b"one\ntwo\nlogin: ")
+    assert log.tail(2) == "two\nlogin:"
+    assert lines(events) == ["one", "two"]
+
+
+async def test_prompt_is_given_after_a_moment_of_silence(log: SerialLog, env: Env) -> None:
+    stream = asyncio.StreamReader()
+    stream.feed_data(b"login: ")
+    reading = asyncio.create_task(log.read(stream))
+    async with asyncio.timeout(30):
+        event = await env.bus.wait_for(OutputLine)
+        stream.feed_eof()
+        await reading
+    assert event.text == "login:"
+
+
+def test_secret_in_two_pieces_is_masked_everywhere(
+    log: SerialLog, env: Env, events: list[Event], tmp_path: Path
+) -> None:
+    env.masker.register("hunter2")
+    log.feed(b"password hun")
+    log.feed(b"ter2\r\n")
+    assert lines(events) == ["password ********"]
+    assert log.tail(1) == "password ********"
+    assert "hunter2" not in (tmp_path / "serial.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("raw", "text"),
+    [
+        (b"\x1b[2J\x1b[1;37mGNU GRUB\x1b[0m", "GNU GRUB"),
+        (b"10%\r20%\r100%\r", "100%"),
+        (b"\x1b(B\x1b)0text\x07", "text"),
+        (b"\xff\xfe caf\xc3\xa9", "\ufffd\ufffd café"),
+    ],
+)
+def test_line_reads_as_a_person_sees_it(raw: bytes, text: str) -> None:
+    assert _plain(raw) == text
+
+
+@given(st.binary(max_size=200))
+def test_any_line_reads_without_control_characters(raw: bytes) -> None:
+    assert not any(ord(character) < 32 and character != "\t" for character in _plain(raw.replace(b"\n", b"")))
+
+
+def test_text_is_found_once_and_then_behind_it(log: SerialLog) -> None:
+    log.feed(b"boot: one\nlogin: ")
+    assert log.find("boot:")
+    assert log.find("login:")
+    log.feed(b"root\n")
+    assert not log.find("boot:")
+
+
+def test_guest_that_never_ends_a_line_fills_no_memory(log: SerialLog, events: list[Event]) -> None:
+    log.feed(b"x" * 10000)
+    assert lines(events) == ["x" * 10000]
+    assert log.tail(1000).count("\n") == 0
