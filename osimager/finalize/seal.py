@@ -20,10 +20,16 @@ _SOURCE = "seal"
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """What the machine was before it was sealed: VERIFY proves that a template's clone is none of it."""
+    """What the machine was before it was sealed: VERIFY proves that a template's clone is none of it.
+
+    `logins` are the accounts that a password or key opens in the image as it is (the configuration's).
+    """
 
     machine_id: str
     host_keys: tuple[str, ...]
+    root_kib: int
+    cloud_init: bool
+    logins: tuple[str, ...]
 
 
 def read_seal_script() -> str:
@@ -34,6 +40,7 @@ def read_seal_script() -> str:
 async def seal(plan: SealPlan, guest: Communicator, env: Env, *, deadline_s: float = 600.0) -> Sealed:
     """Seal the guest; the connection is of no use afterwards. Raises ProvisionError that names what is left."""
     was: list[tuple[str, str]] = []
+    logins: list[str] = []
     left: list[str] = []
 
     def look(line: str) -> None:
@@ -43,6 +50,8 @@ async def seal(plan: SealPlan, guest: Communicator, env: Env, *, deadline_s: flo
             was.append((name, value))
         elif kind == "left":
             left.append(rest)
+        elif kind == "login":
+            logins.append(rest)
         env.emit(OutputLine(_SOURCE, line))
 
     environment = {
@@ -58,7 +67,11 @@ async def seal(plan: SealPlan, guest: Communicator, env: Env, *, deadline_s: flo
         )
     if status != 0:
         raise ProvisionError(f"the seal exited with status {status}", hint="see its output")
+    facts = dict(was)
     return Sealed(
-        machine_id=next((value for name, value in was if name == "machine-id"), ""),
+        machine_id=facts.get("machine-id", ""),
         host_keys=tuple(value for name, value in was if name == "host-key"),
+        root_kib=int(facts.get("root-kib") or 0),
+        cloud_init="cloud-init" in facts,
+        logins=tuple(logins),
     )

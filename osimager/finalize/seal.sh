@@ -1,7 +1,8 @@
 #!/bin/sh
 # Seal an image, run as root in the guest as the last script of a build. Few processes: it runs under TCG too.
 # OSIMAGER_SEAL=template|machine, OSIMAGER_BUILD_USER=NAME, OSIMAGER_REMOVE_USER=yes|no. Says `was NAME VALUE` for what
-# the image was before, `left WHAT` for everything that it could not remove (then it exits with status 9).
+# the image was before, `login NAME` for who can log in afterwards, and `left WHAT` for everything that it could not
+# remove (then it exits with status 9).
 set -u
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 user=$OSIMAGER_BUILD_USER
@@ -14,7 +15,9 @@ done
 
 # cloud-init takes its time to start; what follows does not touch what it cleans.
 cleaning=
+echo "was root-kib $(df -Pk / | { read -r _; read -r _ size _; echo "$size"; })"
 if have cloud-init; then
+    echo "was cloud-init yes"
     cloud-init clean --logs >/dev/null 2>&1 &
     cleaning=$!
 fi
@@ -24,6 +27,8 @@ if have systemctl; then
     systemctl stop systemd-random-seed.service systemd-update-utmp.service rsyslog.service syslog.socket 2>/dev/null
     journalctl -q --relinquish-var 2>/dev/null
 fi
+# Without its notes ifupdown leaves the network alone at shutdown: dhclient would write a lease, with its DUID.
+[ "$OSIMAGER_SEAL" != template ] || rm -f /run/network/ifstate*
 
 # What the installer and the build left.
 rm -rf /root/anaconda-ks.cfg /root/original-ks.cfg /root/initial-setup-ks.cfg /root/ks-*.cfg /root/ks-*.log \
@@ -158,6 +163,10 @@ esac
 find /var/log -type f \( -name '*.gz' -o -name '*.xz' -o -name '*.[0-9]' -o -name '*.old' -o -name '*-20[0-9]*' \) -exec rm -f {} +
 find /var/log -type f -size +0 -exec sh -c 'for file; do : >"$file"; done' sh {} +
 close_build_access
+awk -F: '$2 ~ /^[$.\/0-9A-Za-z]/ { print "login " $1 " (password)" }' /etc/shadow
+for keys in /root/.ssh/authorized_keys /home/*/.ssh/authorized_keys; do
+    [ ! -s "$keys" ] || echo "login $keys"
+done
 check
 sync
 fstrim -a 2>/dev/null || fstrim / 2>/dev/null || echo "the disk takes no discards: the image may be larger than it need be"
