@@ -163,6 +163,7 @@ class QemuMachine:
         self._trouble: asyncio.Future[OsimagerError] = asyncio.get_running_loop().create_future()
         self._waiters = 0
         self._asked = False
+        self._is_supervised = False
         self._shutdown_reason = ""
         self._endpoint: Endpoint | None = None
         self._frame: Frame | None = None
@@ -325,17 +326,26 @@ class QemuMachine:
     async def _supervise(self, serial: asyncio.StreamReader) -> None:
         """Drain the process's streams and wait for its end; raise its death unless someone awaits that."""
         assert self._child.stderr is not None
+        self._is_supervised = True
+        try:
+            returncode = await self._drain(serial, self._child.stderr)
+        finally:
+            self._is_supervised = False
+        self._settle(returncode)
+
+    async def _drain(self, serial: asyncio.StreamReader, stderr: asyncio.StreamReader) -> int:
+        """Read what QEMU and the guest say until QEMU has ended, and what was still on its way then."""
         async with asyncio.TaskGroup() as group:
             streams = {
                 group.create_task(self._log.read(serial)),
-                group.create_task(self._read_stderr(self._child.stderr)),
+                group.create_task(self._read_stderr(stderr)),
             }
             returncode = await self._child.wait()
             streams.add(group.create_task(self._qmp.wait_closed()))
             _, late = await asyncio.wait(streams, timeout=_DRAIN_S)
             for task in late:
                 task.cancel()
-        self._settle(returncode)
+        return returncode
 
     async def _raise_trouble(self) -> None:
         """End the block when QEMU tells of something that stops the guest for good."""
@@ -413,19 +423,21 @@ class QemuMachine:
         """Go down the ladder, then let go of the monitor. Never raises."""
         if not self._ended.done():
             self._asked = True
-            if self._child.returncode is None:
-                await self._ask_to_quit()
-            if not await self._wait_ended(_QUIT_S):
+            if not (await self._ask_to_quit() and await self._wait_ended(_QUIT_S)):
                 self._signal(signal.SIGTERM)
                 if not await self._wait_ended(_TERM_S):
                     self._kill()
                     await self._wait_ended(5)
         await self._qmp.close()
 
-    async def _ask_to_quit(self) -> None:
-        with contextlib.suppress(MachineError, TimeoutError):
+    async def _ask_to_quit(self) -> bool:
+        """Send `quit`; false where there is no one to hear it."""
+        try:
             async with asyncio.timeout(1):
                 await self._qmp.execute("quit")
+        except (MachineError, TimeoutError):
+            return self._child.returncode is not None
+        return True
 
     async def _wait_ended(self, seconds: float) -> bool:
         """Wait for the process's end, then a moment for the supervisor's word on it."""
@@ -434,7 +446,8 @@ class QemuMachine:
                 await self._child.wait()
         except TimeoutError:
             return False
-        await asyncio.wait({self._ended}, timeout=_DRAIN_S + 0.5)
+        if self._is_supervised:
+            await asyncio.wait({self._ended}, timeout=_DRAIN_S + 0.5)
         return True
 
     def _kill(self) -> None:
