@@ -24,6 +24,9 @@ SECTOR = 2048
 _PLATFORMS = {0x00: Firmware.BIOS, 0xEF: Firmware.UEFI}
 _MOST_FILES = 500_000
 _MOST_LINKS = 8
+# As mkisofs does. Without it busybox (Alpine, d-i, our made installer) finds no label on a volume of less than 68 KiB:
+# its probes of other file systems read past the end and give up (libbb's volume_id; seen with 1.35).
+_PADDING_SECTORS = 150
 # 2000-01-01T00:00:00Z, as a directory record has it (ECMA-119 9.1.5) and as a volume descriptor has it (8.4.26.1).
 _RECORD_DATE = bytes((100, 1, 1, 0, 0, 0, 0))
 _VOLUME_DATE = b"2000010100000000\x00"
@@ -261,7 +264,7 @@ def make_image(label: str, files: Mapping[str, bytes]) -> bytes:
                     add(rr_name=base, joliet_path=joliet_path, file_mode=0o100444)
         out = io.BytesIO()
         disc.write_fp(out)
-    return _with_fixed_dates(bytearray(out.getvalue()))
+    return _with_fixed_dates(bytearray(out.getvalue())) + bytes(_PADDING_SECTORS * SECTOR)
 
 
 def _with_fixed_dates(image: bytearray) -> bytes:

@@ -50,6 +50,13 @@ def test_another_implementation_reads_it(tmp_path: Path) -> None:
     assert {name: (tmp_path / "out" / name).read_bytes() for name in FILES} == FILES
 
 
+@pytest.mark.needs("busybox")
+def test_busybox_finds_even_the_smallest_by_its_label(tmp_path: Path) -> None:
+    make_seed(tmp_path / "seed.iso", "CIDATA", {"x": b""})
+    done = subprocess.run(["busybox", "blkid", str(tmp_path / "seed.iso")], check=True, capture_output=True, text=True)
+    assert 'LABEL="CIDATA" TYPE="iso9660"' in done.stdout
+
+
 @pytest.mark.parametrize("label", ["", "x" * 33, "é", "a\nb"])
 def test_a_label_that_cannot_be_is_refused(tmp_path: Path, label: str) -> None:
     with pytest.raises(ConfigError, match="volume label"):
