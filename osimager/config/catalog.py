@@ -104,7 +104,7 @@ class Catalog:
         self._documents: dict[Path, Table] = {}
         self._targets: tuple[TargetEntry, ...] | None = None
         self._arches: tuple[str, ...] = ()
-        self.checked: set[Path] = set()
+        self.checked: dict[Path, list[ConfigError]] = {}
 
     @classmethod
     def open(cls, roots: Roots) -> Catalog:

@@ -40,6 +40,7 @@ class Defs(Names):
         self.computed: dict[str, Callable[[], Value]] = {}
         self.renderer: Renderer
         self.may_be_undefined = False
+        self.optional: frozenset[str] = frozenset()
         self.undefined: dict[str, Place | None] = {}
         self._known: dict[str, Value] = {}
         self._active: list[str] = []
@@ -96,6 +97,8 @@ class Defs(Names):
                 value = value.get(part) if isinstance(value, dict) else None
             if value is not None:
                 return value
+        if name in self.optional:
+            return ""
         if self.may_be_undefined:
             self.undefined.setdefault(name, where)
             return ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from osimager.config.documents import Items, Table
@@ -62,10 +63,12 @@ class Merger:
     defines: Mapping[str, Value]
     include: Callable[[str, Place], Table]
     protected: set[str] = field(default_factory=set)
+    loaded: list[Path] = field(default_factory=list)
     _included: set[str] = field(default_factory=set)
 
     def load(self, table: Table, chain: tuple[str, ...] = ()) -> None:
         """Lay a document with all it includes. Each included file counts once. Raises ConfigError for a cycle."""
+        self.loaded.append(table.path)
         self._load_includes(table, chain)
         self._lay(table, (), chain)
 

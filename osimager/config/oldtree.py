@@ -19,7 +19,7 @@ from osimager.config.markers import Renderer, as_text
 from osimager.config.merge import Merged, Merger
 from osimager.config.network import cidr_values, qualified_name, search_list, server_list, server_values
 from osimager.config.request import Request
-from osimager.config.resolve import check_support, find_included, parse_defines, required
+from osimager.config.resolve import check_support, checked, find_included, parse_defines, raise_all, required
 from osimager.config.sections import Origin, Target, Value
 from osimager.errors import ConfigError, Place
 
@@ -99,10 +99,16 @@ def resolve_old(catalog: Catalog, request: Request, lookups: Lookups, settings: 
     folders = {"data_path": str(catalog.roots.old_tree), "spec_dir": str(entry.spec.parent)}
     fixed: dict[str, Value] = {**_fixed(request, target, merged, settings), **folders}
     defs = Defs(merged, defines, fixed, request.given)
-    defs.may_be_undefined = True
+    defs.may_be_undefined = not request.strict
+    defs.optional = frozenset(("ansible_extra_args", "ansible_extra_vars"))
+    wrong = [error for path in merger.loaded for error in catalog.checked.get(path, ())]
+    if request.strict:
+        raise_all(wrong)
     renderer = make_renderer(defs, lookups)
     _add_computed(defs, request, str(fixed["name"]), settings)
-    return _Old(catalog, target, defs, renderer).build(entry.spec)
+    old = _Old(catalog, target, defs, renderer)
+    old.warnings = [f"{error.what}; {error.hint} ({error.where[0]})" for error in wrong]
+    return old.build(entry.spec)
 
 
 def _lay_settings(merged: Merged, catalog: Catalog, settings: OldSettings, target: Target) -> None:
@@ -154,7 +160,7 @@ def _lay_files(catalog: Catalog, target: Target, merger: Merger, spec: Path) -> 
         merger.load(required(catalog, "locations", target.location))
         check_support(target, merged)
     merged.fields.pop("platforms", None)
-    merger.load(catalog.document(spec))
+    merger.load(checked(catalog, "spec", spec))
     check_support(target, merged)
 
 
@@ -239,6 +245,7 @@ class _Old:
     def __init__(self, catalog: Catalog, target: Target, defs: Defs, renderer: Renderer) -> None:
         self.catalog, self.target, self.defs, self.renderer = catalog, target, defs, renderer
         self.merged = defs.merged
+        self.warnings: list[str] = []
 
     def build(self, spec: Path) -> OldBuild:
         """Give the whole build."""
@@ -256,7 +263,11 @@ class _Old:
             "fqdn": fqdn,
         }
         evars, config, provisioners = self.evars(), self.config(), tuple(self.provisioners())
-        undefined = tuple(f"{name!r} is not defined ({where})" for name, where in self.defs.undefined.items())
+        undefined = tuple(
+            f"{name!r} is not defined ({where})"
+            for name, where in self.defs.undefined.items()
+            if where is not _BUILT_IN
+        )
         return OldBuild(
             target=self.target,
             spec=spec,
@@ -270,7 +281,7 @@ class _Old:
             renderer=self.renderer,
             names=self.defs,
             render_files=self.files,
-            warnings=undefined,
+            warnings=(*self.warnings, *undefined),
         )
 
     def _use_local_iso(self, defs: dict[str, Value]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -109,13 +109,21 @@ def _lay_all(catalog: Catalog, request: Request, target: Target, merger: Merger)
 
 
 def checked(catalog: Catalog, kind: str, path: Path) -> Table:
-    """Give the document at `path`. Raises ConfigErrors for all that is wrong with its keys."""
+    """Give the document at `path`. Raises ConfigErrors for all that is wrong with its keys; in an old tree they are
+    kept as warnings.
+    """
     document = catalog.document(path)
-    if catalog.roots.old_tree is None and path not in catalog.checked:
-        if problems := check_shape(kind, document):
-            raise ConfigErrors(problems) if len(problems) > 1 else problems[0]
-        catalog.checked.add(path)
+    if path not in catalog.checked:
+        catalog.checked[path] = check_shape(kind, document)
+    if catalog.roots.old_tree is None:
+        raise_all(catalog.checked[path])
     return document
+
+
+def raise_all(errors: Sequence[ConfigError]) -> None:
+    """Raise the only error, or all of them as one."""
+    if errors:
+        raise ConfigErrors(errors) if len(errors) > 1 else errors[0]
 
 
 def _put(merged: Merged, key: str, value: Value) -> None:
@@ -209,8 +217,7 @@ class _Collector:
 
     def done(self) -> None:
         unique = {(error.what, error.where): error for error in self.errors}
-        if unique:
-            raise ConfigErrors(list(unique.values())) if len(unique) > 1 else next(iter(unique.values()))
+        raise_all(list(unique.values()))
 
 
 def _configure(

@@ -1,0 +1,205 @@
+"""A million generated expressions and markers (100,000 in every run): none reaches the outside, none is hungry."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import sys
+import time
+import tracemalloc
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from osimager.config.markers import Names, Renderer
+from osimager.config.values import Value
+from osimager.errors import ConfigError, Place
+
+FORBIDDEN = (
+    "import",
+    "open",
+    "os.",
+    "subprocess.",
+    "socket.",
+    "exec",
+    "ctypes.",
+    "shutil.",
+    "pty.",
+    "code.",
+    "marshal.",
+    "urllib.",
+)
+MOST_SECONDS = 0.05
+MOST_BYTES = 10_000_000
+
+ATOMS = tuple(
+    word
+    for line in (
+        "arch items table count os x __import__ __builtins__ __class__ 'a' \"b\" 1 0 -1 10**9 9**9**9 2.5 1e308 None True",
+        "[] {} () '' '%s' b'x' f'{arch}' ... 1j '\\n' >>arch<< '>>arch<<' >>items<< |>a/b:c<| '|>a/b:c<|' $>HOME<$ os.W_OK",
+    )
+    for word in line.split()
+)
+CALLS = tuple(
+    word
+    for line in (
+        "str int len float list sorted sum min max round abs get defined open eval exec __import__ getattr type range",
+        "print input vars globals compile os.system os.access os.popen shell yaml xml preseed breakpoint memoryview bytes",
+    )
+    for word in line.split()
+)
+METHODS = (
+    "format", "format_map", "join", "replace", "split", "zfill", "center", "ljust", "encode", "__class__", "__init__",
+    "__globals__", "mro", "upper", "get", "items", "append", "pop", "translate", "startswith", "expandtabs", "count",
+)  # fmt: skip
+BINARY = (
+    "+",
+    "-",
+    "*",
+    "/",
+    "//",
+    "%",
+    "**",
+    "<<",
+    "|",
+    "@",
+    "==",
+    "<",
+    "in",
+    "is",
+    "and",
+    "or",
+    "not in",
+    ",",
+    ":=",
+    ";",
+)
+KINDS = ((">>", "<<"), ("%>", "<%"), ("+>", "<+"), ("*>", "<*"), ("|>", "<|"), ("$>", "<$"), ("1>", "<1"), ("[>", "<]"))
+
+
+def grow(dice: random.Random, depth: int) -> str:
+    """Give a random expression, most of them wrong in some way."""
+    if depth <= 0 or dice.random() < 0.15:
+        return dice.choice(ATOMS)
+    inner = grow(dice, depth - 1)
+    match dice.randrange(10):
+        case 0 | 1:
+            return f"{inner} {dice.choice(BINARY)} {grow(dice, depth - 1)}"
+        case 2:
+            return f"{dice.choice(CALLS)}({inner})"
+        case 3:
+            return f"{inner}.{dice.choice(METHODS)}({grow(dice, depth - 1)})"
+        case 4:
+            return f"{inner} if {grow(dice, depth - 1)} else {grow(dice, depth - 1)}"
+        case 5:
+            return f"{inner}[{grow(dice, depth - 1)}]"
+        case 6:
+            return f"({inner})"
+        case 7:
+            return f"[{inner}, {grow(dice, depth - 1)}]"
+        case 8:
+            return dice.choice(
+                (f"lambda: {inner}", f"[x for x in {inner}]", f"{{{inner}: 1}}", f"not {inner}", f"-{inner}")
+            )
+    return f"{inner}.{dice.choice(METHODS)}"
+
+
+def make_text(dice: random.Random) -> str:
+    """Give a text with an expression or markers in it."""
+    match dice.randrange(4):
+        case 0 | 1:
+            return f"E>{grow(dice, dice.randrange(5))}<E"
+        case 2:
+            opener, closer = dice.choice(KINDS)
+            return f"a{opener}{grow(dice, 1)}{closer}b"
+    pieces = [*ATOMS, *(part for kind in KINDS for part in kind), "E>", "<E", "#>", "<#"]
+    return "".join(dice.choice(pieces) for _ in range(dice.randrange(12)))
+
+
+class Some(Names):
+    """A few values."""
+
+    values: dict[str, Value] = {"arch": "x86_64", "items": ["a", "b"], "table": {"k": 1}, "count": 3}  # noqa: RUF012
+
+    def value(self, name: str, where: Place | None) -> Value:
+        if name not in self.values:
+            raise ConfigError(f"{name} is not defined")
+        return self.values[name]
+
+    def is_defined(self, name: str) -> bool:
+        return name in self.values
+
+
+class Answers:
+    """Hostile answers."""
+
+    def secret(self, path: str, key: str | None) -> str:
+        return "E>__import__('os').system('id')<E >>arch<< '; x"
+
+    def dns(self, host: str, servers: Sequence[str], search: Sequence[str]) -> str | None:
+        return ">>arch<<"
+
+    def environment(self, name: str) -> str | None:
+        return "E>1<E"
+
+    def salt(self, purpose: str) -> str:
+        return "saltsaltsaltsalt"
+
+    def is_writable(self, path: str) -> bool:
+        return False
+
+
+class Watch:
+    """Note forbidden events while it is on; an audit hook cannot be taken out again."""
+
+    def __init__(self) -> None:
+        self.is_on = False
+        self.events: list[str] = []
+        sys.addaudithook(self.hook)
+
+    def hook(self, event: str, args: tuple[Any, ...]) -> None:
+        if self.is_on and event.startswith(FORBIDDEN):
+            self.events.append(event)
+
+
+def run(count: int, seed: int) -> None:
+    dice = random.Random(seed)
+    renderer = Renderer(Some(), Answers(), lambda: ((), ()))
+    watch = Watch()
+    resolved = 0
+    for number in range(count):
+        text = make_text(dice)
+        measured = number % 50 == 0
+        if measured:
+            tracemalloc.start()
+        started = time.thread_time()
+        watch.is_on = True
+        try:
+            renderer.resolve_value(text)
+            resolved += 1
+        except ConfigError:
+            pass
+        finally:
+            watch.is_on = False
+        spent = time.thread_time() - started
+        if measured:
+            _, peak = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+            assert peak < MOST_BYTES, text
+        elif spent > MOST_SECONDS:  # the collector may have struck: an expression that is slow is slow again
+            started = time.thread_time()
+            with contextlib.suppress(ConfigError):
+                renderer.resolve_value(text)
+            assert time.thread_time() - started < MOST_SECONDS, text
+        assert not watch.events, text
+    assert resolved > count // 20
+
+
+def test_a_hundred_thousand_generated_texts() -> None:
+    run(100_000, seed=random.SystemRandom().randrange(2**32))
+
+
+@pytest.mark.full
+def test_a_million_generated_texts() -> None:
+    run(1_000_000, seed=1)
