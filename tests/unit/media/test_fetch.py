@@ -208,7 +208,7 @@ async def test_a_full_disk_is_told_before_the_download(env: Env, iso: bytes, mon
     usage = SimpleNamespace(total=10**9, used=10**9 - 10**6, free=10**6)
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage)
     async with serving(iso) as server:
-        with pytest.raises(PrerequisiteError, match=r"needs 3\.1 MiB of disk") as caught:
+        with pytest.raises(PrerequisiteError, match=r"needs 3\.\d MiB of disk") as caught:
             await get(plan_of(f"{server.url}/x.iso", digest=sha256(iso)), env)
     assert "iso gc" in (caught.value.hint or "")
 
@@ -254,7 +254,7 @@ async def test_a_local_iso_is_held_against_what_is_known(env: Env, iso: bytes, t
 async def test_a_local_iso_that_is_absent_or_truncated(env: Env, iso: bytes, tmp_path: Path, damage: str) -> None:
     path = tmp_path / "local.iso"
     if damage == "truncated":
-        path.write_bytes(iso[:-100_000])
+        path.write_bytes(iso[: len(iso) // 2])
     with pytest.raises(MediaError, match="no such ISO" if damage == "absent" else "truncated"):
         await get(MediaPlan(name="local", path=path), env)
 
