@@ -79,11 +79,17 @@ END
 fi
 
 if have systemctl; then
+    units=
     for unit in cloud-init-local cloud-init cloud-init-main cloud-init-network cloud-config cloud-final \
         qemu-guest-agent; do
-        [ -e "/usr/lib/systemd/system/$unit.service" ] || [ -e "/lib/systemd/system/$unit.service" ] || continue
-        [ "$(systemctl is-enabled "$unit.service" 2>/dev/null)" != disabled ] || systemctl -q enable "$unit.service"
+        [ ! -e "/usr/lib/systemd/system/$unit.service" ] && [ ! -e "/lib/systemd/system/$unit.service" ] ||
+            units="$units $unit.service"
     done
+    # Asked at once, and enabled only where it is not: each call takes half a second under emulation.
+    # shellcheck disable=SC2086
+    if [ -n "$units" ] && systemctl is-enabled $units 2>/dev/null | grep -q '^disabled'; then
+        systemctl -q enable $units
+    fi
 elif have rc-update; then
     ! have setup-cloud-init || setup-cloud-init >/dev/null
     rc-update -q add qemu-guest-agent default

@@ -143,11 +143,11 @@ check() {
         for path in /etc/passwd /etc/shadow /etc/group /etc/gshadow /etc/subuid /etc/shadow-; do
             ! grep -q "^$user:" "$path" 2>/dev/null || left "the account $user in $path"
         done
+        ! grep -qs "^${user}[[:space:]]" /etc/sudoers /etc/sudoers.d/* || left "rights of $user in sudoers"
         [ ! -e "${home:-/home/$user}" ] || left "${home:-/home/$user}"
     fi
     where=$(grep -rls ' osimager-build$' /root/.ssh /home/*/.ssh /etc/ssh)
     [ -z "$where" ] || left "the build's key in $where"
-    [ -z "$user" ] || ! grep -qs "^${user}[[:space:]]" /etc/sudoers /etc/sudoers.d/* || left "rights of $user in sudoers"
     [ "$OSIMAGER_SEAL" = template ] || return 0
     [ ! -s /etc/machine-id ] || left "/etc/machine-id"
     for path in /etc/ssh/ssh_host_* /var/lib/cloud/instance /var/lib/cloud/data/* /var/lib/dhcp/*; do
