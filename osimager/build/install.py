@@ -20,6 +20,7 @@ from osimager.holes import ANSWER_URL, fill_holes
 from osimager.machine.firmware import make_variables
 from osimager.machine.qemu import DirectBoot, MachineRun, start_machine
 from osimager.media.answer_server import AnswerServer, open_answer_server
+from osimager.media.initrd import append_files
 from osimager.media.iso import extract_boot_files
 from osimager.media.seed import make_seed
 from osimager.plan.deadlines import answer_deadline_s
@@ -46,6 +47,7 @@ class Seed:
     """The answers, ready for the guest: on a seed ISO, on a server, or on both; and what fills the plan's holes."""
 
     credentials: Credentials
+    answers: Mapping[str, bytes]
     iso: Path | None
     server: AnswerServer | None
     holes: Mapping[str, str]
@@ -58,8 +60,8 @@ async def open_seed(plan: BuildPlan, credentials: Credentials, env: Env) -> Asyn
     write_answers(env.workspace / "evidence", answers, env)
     async with contextlib.AsyncExitStack() as up:
         holes, server, iso = dict(credentials.holes), None, None
+        content = {name: text.encode() for name, text in answers.items()}
         if plan.install.serve:
-            content = {name: text.encode() for name, text in answers.items()}
             server = await up.enter_async_context(open_answer_server(content, env))
             network = plan.install.machine.nics[0].network
             host = network.host if isinstance(network, UserNetwork) and network.host else _HOST_IN_GUEST
@@ -67,8 +69,8 @@ async def open_seed(plan: BuildPlan, credentials: Credentials, env: Env) -> Asyn
         if plan.install.seed is not None:
             iso = env.workspace / "seed.iso"
             label, names = plan.install.seed.label, plan.install.seed.files
-            await in_thread(lambda: make_seed(iso, label, {name: answers[name].encode() for name in names}))
-        yield Seed(credentials, iso, server, holes)
+            await in_thread(lambda: make_seed(iso, label, {name: content[name] for name in names}))
+        yield Seed(credentials, content, iso, server, holes)
 
 
 async def install(plan: BuildPlan, media: MediaFacts, seed: Seed, host: HostFacts, env: Env) -> InstalledDisk:
@@ -129,7 +131,12 @@ async def _direct_boot(plan: BuildPlan, media: MediaFacts, seed: Seed, env: Env)
     boot = plan.install.boot
     if boot.rung is not Rung.DIRECT:
         return None
-    kernel, initrd = await in_thread(
-        lambda: extract_boot_files(media.path, kernel=boot.kernel, initrds=boot.initrds, folder=env.workspace)
-    )
+
+    def extract() -> tuple[Path, Path | None]:
+        kernel, initrd = extract_boot_files(media.path, kernel=boot.kernel, initrds=boot.initrds, folder=env.workspace)
+        if plan.install.inject and initrd is not None:
+            append_files(initrd, {answer.name: seed.answers[answer.name] for answer in plan.install.answers})
+        return kernel, initrd
+
+    kernel, initrd = await in_thread(extract)
     return DirectBoot(kernel=kernel, initrd=initrd, command_line=fill_holes(boot.command_line, seed.holes))

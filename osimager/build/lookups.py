@@ -8,23 +8,26 @@ import hmac
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from osimager.config.settings import load_settings
+from osimager.config.settings import SecretSettings, load_settings
 from osimager.errors import ConfigError
 from osimager.kept import write_kept
-from osimager.lookup.dns import find_addresses
 from osimager.paths import Places
-from osimager.redact import Masker
-from osimager.secrets.store import SecretStore, open_store
+from osimager.redact import Masker, find_hashes
+
+if TYPE_CHECKING:
+    from osimager.secrets.store import SecretStore
 
 
 class HostLookups:
     """`config.lookups.Lookups` for real. Secrets are told to the masker before they are given out."""
 
-    def __init__(self, places: Places, masker: Masker, *, offline: bool) -> None:
+    def __init__(self, places: Places, masker: Masker, *, offline: bool, secrets: SecretSettings | None = None) -> None:
         self._places = places
         self._masker = masker
         self._offline = offline
+        self._settings = secrets
         self._key: bytes | None = None
         self._store: SecretStore | None = None
         self._addresses: dict[tuple[str, tuple[str, ...], tuple[str, ...]], tuple[str, ...]] = {}
@@ -32,11 +35,16 @@ class HostLookups:
     def secret(self, path: str, key: str | None) -> str:
         """Give a secret, by whatever provider the settings name."""
         if self._store is None:
-            self._store = open_store(load_settings(self._places).secrets, os.environ, self._masker)
+            from osimager.secrets.store import open_store
+
+            settings = self._settings or load_settings(self._places).secrets
+            self._store = open_store(settings, os.environ, self._masker)
         return self._store.get(path, key)
 
     def dns(self, host: str, servers: Sequence[str], search: Sequence[str]) -> str | None:
         """Give the first address of `host`. Raises ConfigError offline, and where no server answers."""
+        from osimager.lookup.dns import find_addresses
+
         if self._offline:
             raise ConfigError(f"the address of {host!r} is not looked up: this run is offline", hint="write an address")
         asked = (host, tuple(servers), tuple(search))
@@ -62,6 +70,45 @@ class HostLookups:
         if self._key is None:
             self._key = load_user_key(self._places)
         return self._key
+
+    def learn(self, text: str) -> None:
+        """Tell the masker of every crypt hash in `text`, so that it is also found when it is encoded."""
+        for found in find_hashes(text):
+            self._masker.register(found)
+
+    def protect(self, text: str) -> str:
+        """Give `text` as digests may hold it: its secrets masked, the whole as an HMAC under the user's key beside it.
+
+        Nobody can try passwords against a digest that the registry shows, and a changed secret still changes it.
+        """
+        masked = self._masker.mask(text)
+        if masked == text:
+            return text
+        return f"{masked}\0{hmac.digest(self.user_key(), text.encode(errors='surrogateescape'), hashlib.sha256).hex()}"
+
+
+class PlaceholderLookups:
+    """`config.lookups.Lookups` for checks: every secret, variable and host is there, and nobody is asked."""
+
+    def secret(self, path: str, key: str | None) -> str:
+        """Give a text that no check mistakes for a secret."""
+        return f"secret-{key}" if key else "secret"
+
+    def dns(self, host: str, servers: Sequence[str], search: Sequence[str]) -> str | None:
+        """Give an address of a network for documentation (RFC 5737)."""
+        return "192.0.2.1"
+
+    def environment(self, name: str) -> str | None:
+        """Give the variable, or a text in its place."""
+        return os.environ.get(name, "value")
+
+    def salt(self, purpose: str) -> str:
+        """Give one salt for all."""
+        return "placeholdersalt."
+
+    def is_writable(self, path: str) -> bool:
+        """Have every device."""
+        return True
 
 
 def load_user_key(places: Places) -> bytes:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from osimager.config.catalog import Request
+from osimager.config.request import Request
+from osimager.config.settings import Settings
 from osimager.plan.options import BuildOptions
 
 
@@ -20,7 +22,10 @@ class OnError(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildRequest:
-    """One target with everything that was said about it. `iso_checksum` is `sha256:…`, `none` or not given."""
+    """One target with everything that was said about it. `iso_checksum` is `sha256:…`, `none` or not given.
+
+    `settings` None: the user's files are read when they are needed.
+    """
 
     request: Request
     options: BuildOptions = field(default_factory=BuildOptions)
@@ -32,3 +37,15 @@ class BuildRequest:
     display: str = "none"
     force: bool = False
     on_error: OnError = OnError.CLEANUP
+    settings: Settings | None = None
+
+
+def apply_settings(asked: BuildRequest, settings: Settings) -> BuildRequest:
+    """Fill in from the user's settings what was not said."""
+    options = dataclasses.replace(
+        asked.options,
+        offline=asked.options.offline or settings.local_only,
+        output=asked.options.output or settings.output,
+    )
+    data_dir = asked.data_dir or settings.data_dir
+    return dataclasses.replace(asked, options=options, data_dir=data_dir, settings=settings)

@@ -250,6 +250,8 @@ def _user_netdev(net: str, network: UserNetwork, ssh_port: int | None) -> str:
     if network.host:
         parts.append(f"host={network.host}")
     if network.restricted:
+        # Forwards from this host still work; the guest reaches nothing, not even this host's answer server (tried:
+        # libslirp drops what is no guestfwd, and that has one stream and cannot have the host's own address).
         parts.append("restrict=on")
     if ssh_port is not None:
         # Port 0: the kernel chooses, `info usernet` tells (no port is ever taken twice).

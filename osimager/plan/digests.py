@@ -56,7 +56,7 @@ def install_inputs(plan: BuildPlan, media: MediaFacts) -> dict[str, object]:
         "iso": media.sha256,
         "answers": {answer.name: answer.text for answer in plan.install.answers},
         "boot": dataclasses.replace(plan.install.boot, reason=""),
-        "seed": plan.install.seed,
+        "ways": (plan.install.seed, plan.install.serve, plan.install.inject),
         "machine": plan.install.machine,
         "restarts": plan.install.restarts,
     }

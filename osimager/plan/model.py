@@ -6,7 +6,7 @@ name. Nothing here knows a file's content but through a digest, except answers a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
@@ -160,23 +160,31 @@ class SeedPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstallPlan:
-    """The installer's machine: booted so, fed so, ended after `restarts` restarts and one more (or a power-off)."""
+    """The installer's machine: booted so, fed so, ended after `restarts` restarts and one more (or a power-off).
+
+    The answers come on the `seed`, by the answer server (`serve`), or inside the initrd (`inject`).
+    """
 
     machine: MachineShape
     boot: BootPlan
     answers: tuple[Answer, ...]
     seed: SeedPlan | None
     serve: bool
+    inject: bool = False
     restarts: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """How the runner gets into the installed guest: always with this build's key."""
+    """How the runner gets into the installed guest: with this build's key.
+
+    `password`, a secret, is for trees of OSImager 1.x, whose answer files plant no key: the key follows after CONNECT.
+    """
 
     user: str
     port: int = 22
     become: str = "sudo"
+    password: str | None = field(default=None, repr=False)
 
 
 class StepKind(StrEnum):
@@ -193,7 +201,9 @@ class Step:
     """One provisioning action. `content` is the script's or the file's bytes.
 
     A SCRIPT runs as root in the guest, its `environment` beside it (never in argv). A FILE goes to `destination` with
-    `mode`. `inputs` are digests of extra files that it depends on; `cache` false: it is run in every build.
+    `mode`. LOCAL runs on this host, in the folder of `origin`. ANSIBLE is the playbook at `origin` with more words for
+    the program in `arguments`; of its `environment`, ANSIBLE_* go to the program, all else are extra variables.
+    `inputs` are digests of extra files that it depends on; `cache` false: it is run in every build.
     """
 
     name: str
@@ -205,6 +215,7 @@ class Step:
     mode: int = 0o755
     cache: bool = True
     inputs: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
 
 
 class SealMode(StrEnum):
@@ -216,7 +227,10 @@ class SealMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SealPlan:
-    """What leaves the image at the end. `build_user` is the account that the answer file made for the build."""
+    """What leaves the image at the end. `build_user` is the account that the build got in by.
+
+    It goes (`remove_build_user`) unless the configuration keeps it as somebody's login.
+    """
 
     mode: SealMode
     build_user: str

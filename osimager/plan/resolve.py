@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 from collections.abc import Sequence
 
@@ -117,14 +118,31 @@ def make_install(
 ) -> InstallPlan:
     """Decide how the answers reach the installer: over HTTP where an address of ours is asked for, else by seed.
 
-    Offline guests reach no server (QEMU's `restrict=on`), so theirs come by seed.
+    An offline guest reaches no server (QEMU's `restrict=on`): its answers come by the seed, or inside the initrd where
+    the installer looks there (d-i). Raises ConfigError where there is no such way.
     """
     wants_url = any(ANSWER_URL in find_holes(text) for text in (*boot.arguments, boot.boot_command))
-    serve = wants_url and not offline
+    serve, inject = wants_url and not offline, False
+    if wants_url and offline:
+        inject = installer.format == "preseed" and boot.rung is Rung.DIRECT
+        if ANSWER_URL in find_holes(boot.boot_command) or not (inject or installer.seed):
+            raise ConfigError(
+                "an offline guest cannot fetch its answer file", hint="give the spec a seed, or build without --offline"
+            )
+        kept = tuple(argument for argument in boot.arguments if ANSWER_URL not in find_holes(argument))
+        boot = dataclasses.replace(boot, arguments=kept)
     seed = None
     if installer.seed is not None and not serve:
         seed = SeedPlan(installer.seed.label, installer.seed.files or tuple(answer.name for answer in answers))
-    return InstallPlan(machine=shape, boot=boot, answers=answers, seed=seed, serve=serve, restarts=installer.restarts)
+    return InstallPlan(
+        machine=shape,
+        boot=boot,
+        answers=answers,
+        seed=seed,
+        serve=serve,
+        inject=inject,
+        restarts=installer.restarts,
+    )
 
 
 def make_shape(configuration: Configuration, host: HostFacts, options: BuildOptions) -> MachineShape:
