@@ -75,7 +75,7 @@ def _waiting(cause: str, pattern: str, what: str, hint: str) -> Rule:
     return Rule(cause, re.compile(pattern), what, hint)
 
 
-# An earlier rule wins over a later one that matches the same line.
+# The telling ones first: an earlier rule wins over a later one.
 RULES: tuple[Rule, ...] = (
     _final(
         "no-root",
@@ -173,7 +173,7 @@ class _Suspicion:
     rule: Rule
     line: str
     since: float
-    disk_bytes: int
+    disk_bytes: int | None = None  # at the first look after it: earlier ones lag behind the console
     lines_after: int = 0
 
 
@@ -255,20 +255,23 @@ class Diagnostician:
         self._go_on(now)
         held = self._suspicion
         rule = next((rule for rule in RULES if rule.pattern.search(text)), None)
-        if rule is not None and (held is None or (rule.final and not held.rule.final)):
-            self._suspicion = _Suspicion(rule, text.strip()[:200], now, self._read + self._written)
+        if rule is not None and (held is None or RULES.index(rule) < RULES.index(held.rule)):
+            self._suspicion = _Suspicion(rule, text.strip()[:200], now)
         elif held is not None and not held.rule.final and now - held.since > _SAME_PICTURE_S:
             held.lines_after += rule is not held.rule
             if held.lines_after >= _MOVED_ON_LINES:
                 self._suspicion = None
 
     def _take_disk(self, read: int, written: int, now: float) -> None:
-        if read + written - self._read - self._written <= _DISK_NOISE_BYTES:
-            return
-        self._read, self._written = read, written
-        self._go_on(now)
+        if read + written - self._read - self._written > _DISK_NOISE_BYTES:
+            self._read, self._written = read, written
+            self._go_on(now)
         held = self._suspicion
-        if held is not None and not held.rule.final and read + written - held.disk_bytes > _MOVED_ON_BYTES:
+        if held is None or held.rule.final:
+            return
+        if held.disk_bytes is None:
+            held.disk_bytes = read + written
+        elif read + written - held.disk_bytes > _MOVED_ON_BYTES:
             self._suspicion = None
 
     def _go_on(self, now: float) -> None:
@@ -283,7 +286,7 @@ class Diagnostician:
             self._go_on(now)
         elif name == "GUEST_PANICKED":
             rule = next(rule for rule in RULES if rule.cause == "kernel-panic")
-            self._suspicion = self._suspicion or _Suspicion(rule, "the guest said so itself (pvpanic)", now, 0)
+            self._suspicion = self._suspicion or _Suspicion(rule, "the guest said so itself (pvpanic)", now)
 
 
 class Watched(Protocol):

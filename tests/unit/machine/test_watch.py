@@ -81,7 +81,9 @@ def test_ordinary_line_names_nothing(line: str) -> None:
 
 def test_first_cause_wins_over_the_buttons_of_its_dialog() -> None:
     thinker = feed(
+        (10, serial("┌─── [!!] Download debconf preconfiguration file ───")),
         (10, serial("The file needed for preconfiguration could not be retrieved from http://x")),
+        (12, DiskActivity(50 << 20, 0)),
         (10, serial("    <Go Back>                          <Continue>")),
         *((10, serial(f"text of the dialog {number}")) for number in range(20)),
     )
@@ -97,7 +99,9 @@ def test_question_that_was_answered_is_forgotten() -> None:
 
 
 def test_menu_that_went_on_is_forgotten_when_the_disk_is_read() -> None:
-    thinker = feed((5, serial("Automatic boot in 3 seconds")), (20, DiskActivity(50 << 20, 0)))
+    thinker = feed(
+        (5, serial("Automatic boot in 3 seconds")), (6, DiskActivity(1 << 20, 0)), (20, DiskActivity(50 << 20, 0))
+    )
     assert thinker.diagnose(90, cpu=1.0) is None
 
 
