@@ -120,7 +120,7 @@ async def start_machine(run: MachineRun, env: Env) -> AsyncIterator[QemuMachine]
             env.emit(MachineStarted(run.role, child.pid, argv))
             machine = QemuMachine(run, env, child, log)
             reader, writer = await asyncio.open_connection(sock=near_serial)
-            machine.serial_writer = writer
+            log.connect(writer)
             try:
                 async with machine.running(near_qmp, reader):
                     yield machine
@@ -149,8 +149,6 @@ def _open_config(direct: DirectBoot | None, stack: contextlib.ExitStack) -> int 
 
 class QemuMachine:
     """A running guest. Made by `start_machine`; the state is written by the supervisor alone."""
-
-    serial_writer: asyncio.StreamWriter
 
     def __init__(self, run: MachineRun, env: Env, child: asyncio.subprocess.Process, log: SerialLog) -> None:
         self._run = run

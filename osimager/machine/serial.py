@@ -6,9 +6,11 @@ Everything passes the masker line by line; a line that stays open (a prompt) is 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 from collections import deque
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from osimager.env import Env
@@ -35,6 +37,8 @@ class SerialLog:
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._printed = 0
         self._found = 0
+        self._listeners: list[Callable[[bytes], None]] = []
+        self._writer: asyncio.StreamWriter | None = None
         self.received_bytes = 0
         self.last_at = self._started
 
@@ -60,6 +64,8 @@ class SerialLog:
 
     def feed(self, data: bytes) -> None:
         """Take bytes as the guest wrote them."""
+        for listener in tuple(self._listeners):
+            listener(data)
         self.received_bytes += len(data)
         self.last_at = self._env.clock.monotonic()
         *lines, self._open_line = (self._open_line + data).split(b"\n")
@@ -90,6 +96,24 @@ class SerialLog:
         if open_line := _plain(self._open_line):
             kept.append(self._env.masker.mask(open_line))
         return "\n".join(kept[-lines:]) if lines > 0 else ""
+
+    @contextlib.contextmanager
+    def hearing(self, listener: Callable[[bytes], None]) -> Iterator[None]:
+        """Call `listener` with each piece of raw bytes while the block runs; it must not block or raise."""
+        self._listeners.append(listener)
+        try:
+            yield
+        finally:
+            self._listeners.remove(listener)
+
+    def connect(self, writer: asyncio.StreamWriter) -> None:
+        """Take the way back to the guest."""
+        self._writer = writer
+
+    def write(self, data: bytes) -> None:
+        """Type bytes into the guest's console; lost where there is no guest any more."""
+        if self._writer is not None and not self._writer.is_closing():
+            self._writer.write(data)
 
     def close(self) -> None:
         """Close the log."""

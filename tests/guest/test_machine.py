@@ -18,11 +18,13 @@ from osimager.arch import Arch, Firmware
 from osimager.env import Env
 from osimager.errors import GuestGone, MachineError, PrerequisiteError, StageTimeout
 from osimager.events import Event, MachineEnded, MachineStarted, Notice, OutputLine, QmpEvent
+from osimager.machine.accelerator import choose_accelerator, probe
+from osimager.machine.console import serving_console
 from osimager.machine.firmware import make_variables
-from osimager.machine.host import inspect_host
+from osimager.machine.host import doctor_report, inspect_host, inspect_qemu
 from osimager.machine.qemu import DirectBoot, MachineRun, QemuMachine, start_machine
 from osimager.machine.watch import StuckGuest, watch_machine
-from osimager.plan.facts import HostFacts
+from osimager.plan.facts import Accelerator, HostFacts
 from osimager.plan.model import DiskInterface, DiskShape, MachineShape, NicShape, UserNetwork
 from osimager.ports import EndReason, Machine
 
@@ -380,3 +382,59 @@ async def test_panic_that_the_guest_reports_ends_the_block(env: Env, host: HostF
 
     with pytest.raises(MachineError, match="panicked"):
         await build()
+
+
+async def test_console_is_fanned_out_and_can_be_typed_into(env: Env, host: HostFacts, tmp_path: Path) -> None:
+    run = make_run(env, host, tiny.ECHO_SERIAL)
+    async with asyncio.timeout(LIMIT_S), start_machine(run, env) as machine:
+        await wait_for_line(env, "hello")
+        async with serving_console(machine.serial, tmp_path / "r" / "console") as path:
+            assert path.stat().st_mode & 0o777 == 0o600
+            one, one_out = await asyncio.open_unix_connection(path)
+            two, two_out = await asyncio.open_unix_connection(path)
+            assert await one.readexactly(5) == await two.readexactly(5) == b"hello"
+            one_out.write(b"typed")
+            assert await one.readexactly(5) == await two.readexactly(5) == b"typed"
+            two_out.close()
+            one_out.write(b"!")
+            assert await one.readexactly(1) == b"!"
+        assert await one.read() == b""
+        one_out.close()
+        assert not path.exists()
+
+
+async def test_probe_guest_runs_under_tcg_and_a_hang_is_named(host: HostFacts) -> None:
+    verdict = await probe(host.qemu, Accelerator.TCG, deadline_s=LIMIT_S)
+    assert verdict.works
+    verdict = await probe(host.qemu, Accelerator.TCG, deadline_s=0.01)
+    assert not verdict.works
+    assert "hung" in verdict.reason
+
+
+@pytest.mark.needs("qemu-system-aarch64")
+async def test_probe_guest_for_arm_runs_under_tcg(env: Env) -> None:
+    arm = await inspect_qemu(Arch.AARCH64, env.places)
+    assert (await probe(arm, Accelerator.TCG, deadline_s=LIMIT_S)).works
+
+
+async def test_verdict_is_remembered(env: Env, host: HostFacts) -> None:
+    folder = env.places.cache / "host"
+    first = await choose_accelerator(host.qemu, cache=folder)
+    assert first.accelerator is Accelerator.TCG or "ran to its end" in first.reason
+    no_binary = dataclasses.replace(host.qemu, path=Path("/nowhere/qemu-system-x86_64"))
+    assert await choose_accelerator(no_binary, cache=folder) == first
+
+
+async def test_wanted_accelerator_that_does_not_work_says_why(env: Env, host: HostFacts) -> None:
+    facts = await choose_accelerator(host.qemu, cache=env.places.cache)
+    if facts.accelerator is not Accelerator.TCG:
+        pytest.skip("the accelerator of this host works")
+    with pytest.raises(PrerequisiteError, match=r"does not work here|there is no"):
+        await choose_accelerator(host.qemu, wanted="kvm", cache=env.places.cache)
+
+
+async def test_doctor_tells_of_every_architecture(env: Env) -> None:
+    report = await doctor_report(env.places)
+    assert {guest.arch for guest in report.guests} == {Arch.X86_64, Arch.AARCH64}
+    assert report.free_disk_bytes > 0
+    assert all(guest.problem or guest.accelerator for guest in report.guests)

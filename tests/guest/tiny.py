@@ -12,6 +12,8 @@ SHUTDOWN = bytes.fromhex("ba0406 b80020 ef") + HANG  # PM1a control: S5
 PANIC = bytes.fromhex("ba0505 b001 ee") + HANG  # pvpanic's port: the guest has panicked
 # Enable the power button's event, wait until it is pressed, then S5.
 OBEY_BUTTON = bytes.fromhex("ba0206 b80001 ef ba0006 ed f6c401 74fa") + SHUTDOWN
+# Echo what comes in by the serial port: wait for its line status' data-ready bit, read, write back.
+ECHO_SERIAL = bytes.fromhex("bafd03 ec a801 74fb baf803 ec ee ebf1")
 # Echo what is typed to the screen, by BIOS call, and to the serial port; an Enter begins a new line on both.
 ECHO_KEYS = bytes.fromhex("b400 cd16 b40e bb0700 cd10 baf803 ee 3c0d 75ed b00a b40e cd10 ee ebe4")
 
