@@ -20,18 +20,29 @@ if TYPE_CHECKING:
 async def run_playbook(step: Step, way: Way, env: Env, *, tell: Callable[[str], None], deadline_s: float) -> int:
     """Run the playbook `step.origin` (its roles lie beside it) against the guest; give ansible-playbook's status.
 
-    The step's environment are extra variables, handed over in a file. The guest is the host `guest`.
+    Of the step's environment, ANSIBLE_* go to the program; all else are extra variables, handed over in a file. The
+    guest is the host `guest`.
     """
     playbook = _unchanged_playbook(step)
-    program = _find_playbook_program()
+    program = find_playbook_program()
+    settings = {name: value for name, value in step.environment if name.startswith("ANSIBLE_")}
     with open_credentials(way, env) as folder:
         inventory = folder / "inventory.json"
         inventory.write_text(json.dumps({"all": {"hosts": {"guest": _host_variables(way, folder)}}}))
         extra = folder / "extra.json"
         extra.touch(0o600)
-        extra.write_text(json.dumps(dict(step.environment)))
-        argv = (str(program), "--inventory", str(inventory), "--extra-vars", f"@{extra}", str(playbook))
-        return await run_merged(argv, step, environment=_program_environment(folder), tell=tell, deadline_s=deadline_s)
+        extra.write_text(json.dumps({name: value for name, value in step.environment if name not in settings}))
+        argv = (
+            str(program),
+            "--inventory",
+            str(inventory),
+            "--extra-vars",
+            f"@{extra}",
+            *step.arguments,
+            str(playbook),
+        )
+        environment = settings | _program_environment(folder)
+        return await run_merged(argv, step, environment=environment, tell=tell, deadline_s=deadline_s)
 
 
 def _unchanged_playbook(step: Step) -> Path:
@@ -41,12 +52,19 @@ def _unchanged_playbook(step: Step) -> Path:
     return playbook
 
 
-def _find_playbook_program() -> Path:
-    """Find ansible-playbook beside this Python (`pip install osimager[ansible]`), else on PATH."""
+def find_playbook_program() -> Path:
+    """Find ansible-playbook beside this Python (`pip install osimager[ansible]`), else on PATH.
+
+    Raises PrerequisiteError where there is none.
+    """
     import sys
 
     beside = Path(sys.executable).with_name("ansible-playbook")
-    return beside if beside.exists() else find_tool("ansible-playbook", package="ansible-core")
+    return (
+        beside
+        if beside.exists()
+        else find_tool("ansible-playbook", package="ansible-core, or pip install 'osimager[ansible]'")
+    )
 
 
 def _host_variables(way: Way, folder: Path) -> dict[str, str | int | bool]:

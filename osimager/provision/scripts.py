@@ -30,7 +30,7 @@ def load_steps(
     for file in files:
         if not file.is_file():
             raise UsageError(f"there is no step file {file}", hint="--step takes the path of a shell script")
-    return tuple(_load_step(path, tuple(environment)) for path in (*chosen, *files))
+    return tuple(load_script(path, tuple(environment)) for path in (*chosen, *files))
 
 
 def find_script(folders: Sequence[Path], name: str) -> Path | None:
@@ -40,7 +40,8 @@ def find_script(folders: Sequence[Path], name: str) -> Path | None:
     return next((path for folder in folders if (path := folder / f"{name}.sh").is_file()), None)
 
 
-def _load_step(path: Path, environment: tuple[tuple[str, str], ...]) -> Step:
+def load_script(path: Path, environment: tuple[tuple[str, str], ...] = ()) -> Step:
+    """Give the step of a script. Raises ConfigError where the file cannot be read, or is no text."""
     try:
         content = path.read_bytes()
     except OSError as exc:

@@ -109,7 +109,7 @@ async def open_ssh(
 
 async def has_login(endpoint: Endpoint, user: str, credential: BuildKey | str) -> bool:
     """Tell whether sshd lets `user` in with a key or a password. Raises MachineError where it does not answer."""
-    sock = await wait_banner(endpoint, lambda _tried: None)
+    sock = await wait_banner(endpoint, lambda _tried: None, Nudge())  # slowly: the guest may still be starting
     try:
         transport = await in_thread(
             functools.partial(_log_in, sock, user, credential, None), on_cancel=functools.partial(_shut, sock)
@@ -140,7 +140,8 @@ async def _log_in_at_last(
             sock = await wait_banner(endpoint, env.emit, nudge)
         try:
             transport = await in_thread(
-                functools.partial(_log_in, sock, access.user, key, host_key), on_cancel=functools.partial(_shut, sock)
+                functools.partial(_log_in, sock, access.user, access.password or key, host_key),
+                on_cancel=functools.partial(_shut, sock),
             )
         except _Refused as exc:
             env.emit(ConnectionTried("key-refused", str(exc)))

@@ -71,3 +71,27 @@ async def test_local_step_gets_a_way_into_the_guest(sshd: Sshd, env: Env, seen: 
             await run_steps([_script("here", script, kind=StepKind.LOCAL, A="b")], guest, env, deadline_s=30, way=way)
     assert [event.text for event in seen.of(OutputLine) if isinstance(event, OutputLine)] == ["out", "err", "there b"]
     assert list(env.workspace.iterdir()) == []
+
+
+async def test_playbook_runs_against_the_guest(sshd: Sshd, env: Env, tmp_path: Path) -> None:
+    pytest.importorskip("ansible", reason="ansible-core is not installed")
+    target = tmp_path / "made"
+    playbook = tmp_path / "site.yml"
+    playbook.write_text(
+        "- hosts: guest\n  gather_facts: false\n  tasks:\n"
+        f"    - raw: 'id -un >{target}; echo {{{{ word | quote }}}} >>{target}'\n"
+    )
+    step = Step(
+        name="site",
+        kind=StepKind.ANSIBLE,
+        content=playbook.read_bytes(),
+        origin=Place(playbook),
+        environment=(("word", "it's data"),),
+    )
+    async with open_ssh(sshd.endpoint, sshd.root, sshd.key, env) as guest:
+        way = Way(sshd.endpoint, sshd.root, sshd.key, guest.host_key)
+        await run_steps([step], guest, env, deadline_s=60, way=way)
+        playbook.write_text("- hosts: all\n")
+        with pytest.raises(ProvisionError, match="has changed since the plan was made"):
+            await run_steps([step], guest, env, deadline_s=60, way=way)
+    assert target.read_text().splitlines() == ["root", "it's data"]
