@@ -22,6 +22,17 @@ TABLE_SECTIONS: Final = (
     "defs", "variables", "evars", "config", "installer", "machine", "access", "seal", "verify",
 )  # fmt: skip
 LIST_SECTIONS: Final = ("files", "pre_provisioners", "provisioners", "post_provisioners", "steps")
+# Keys of Packer's builder that a spec of ours may still have under `config`: they count as ours.
+BUILDER_KEYS: Final[Mapping[str, tuple[str, str]]] = {
+    "memory": ("machine", "memory"),
+    "cpus": ("machine", "cpus"),
+    "disk_size": ("machine", "disk_size"),
+    "machine_type": ("machine", "machine"),
+    "cpu_model": ("machine", "cpu"),
+    "boot_command": ("installer", "boot_command"),
+    "boot_wait": ("installer", "boot_wait"),
+    "ssh_port": ("access", "port"),
+}
 _SPECIFIC_KEYS: Final = frozenset(f"{name}_specific" for name in SPECIFICS)
 _HANDLED: Final = frozenset((*TABLE_SECTIONS, *LIST_SECTIONS, *_SPECIFIC_KEYS, "method", "merge", "include"))
 # What OSImager's data calls UEFI.
@@ -57,12 +68,14 @@ class Merger:
     """Lays documents over `merged`. `defines` (`-D`) are seen by `*_specific` before everything else.
 
     `include` gives the documents that a name stands for. `protected` defs keep their values (`platform_defs`).
+    `builder_keys` are those of `config` that are also values of a section of ours.
     """
 
     merged: Merged
     defines: Mapping[str, Value]
     include: Callable[[str, Place], Table]
     protected: set[str] = field(default_factory=set)
+    builder_keys: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     loaded: list[Path] = field(default_factory=list)
     _included: set[str] = field(default_factory=set)
 
@@ -108,6 +121,8 @@ class Merger:
                 continue
             joined = _join(self.merged.tables[section].get(key), value) if key in keys else value
             self.merged.put(section, key, joined, Origin(given.place(key), label, value))
+            if section == "config" and key in self.builder_keys:
+                self.merged.put(*self.builder_keys[key], joined, Origin(given.place(key), label, value))
             if section == "machine" and key == "firmware":  # what fragments and firmware_specific ask for
                 self.merged.put("defs", key, joined, Origin(given.place(key), label, value))
 

@@ -6,7 +6,6 @@ build at RESOLVE and is never skipped.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -14,8 +13,10 @@ from osimager.config import models
 from osimager.config.configuration import Configuration
 from osimager.config.lookups import Lookups
 from osimager.config.markers import as_list, as_text
-from osimager.config.oldtree import OldBuild, OldSettings, resolve_old, resolve_user
+from osimager.config.oldtree import OldBuild, OldSettings, resolve_old
+from osimager.config.provisioners import Provisioners, resolve_user
 from osimager.config.request import Request
+from osimager.config.resolve import missing_files
 from osimager.config.sections import (
     AccessSection,
     FileSection,
@@ -26,12 +27,10 @@ from osimager.config.sections import (
     SealSection,
     Sections,
     SeedSection,
-    StepKind,
-    StepSection,
     VerifySection,
 )
 from osimager.config.values import Value
-from osimager.errors import ConfigError, Place
+from osimager.errors import Place
 
 if TYPE_CHECKING:
     from osimager.config.catalog import Catalog
@@ -114,7 +113,14 @@ class _Mapping:
             needs.append(f"the platform {self.build.target.platform}")
         if self.config.get("communicator", "ssh") != "ssh":
             needs.append(as_text(self.config["communicator"]))
-        steps = [step for raw in self.build.provisioners for step in self.steps(raw, needs)]
+        provisioners = Provisioners(
+            variables=self.build.variables,
+            evars={key: as_text(value) for key, value in self.build.evars.items() if key != "PATH"},
+            folder=Path(as_text(self.build.defs["data_path"])),
+            place=Place(self.build.spec),
+            needs=needs,
+        )
+        steps = [step for raw in self.build.provisioners for step in provisioners.steps(raw)]
         files, seed = self.files(needs)
         return Sections(
             installer=self.installer(seed),
@@ -124,7 +130,8 @@ class _Mapping:
             verify=VerifySection(),
             files=files,
             steps=tuple(steps),
-            needs=", ".join(dict.fromkeys(needs)) or None,
+            needs=", ".join(dict.fromkeys([*needs, *missing_files(self.build.fields, self.catalog)])) or None,
+            environment={key: as_text(value) for key, value in self.build.evars.items()},
             notes=tuple(map(as_text, as_list(self.build.fields.get("notes"))))
             if self.build.fields.get("notes")
             else (),
@@ -196,85 +203,6 @@ class _Mapping:
             else:
                 found.append(self.catalog.load_fragment(name, where))
         return tuple(found)
-
-    def steps(self, raw: Value, needs: list[str]) -> list[StepSection]:
-        """Give the steps of a provisioner; one that cannot be run adds to `needs`."""
-        if not isinstance(raw, dict):
-            raise ConfigError("a provisioner must be a mapping", where=Place(self.build.spec), hint="write type: …")
-        kinds: dict[str, Callable[[Mapping[str, Value]], list[StepSection] | None]] = {
-            "shell": self.shell,
-            "file": self.file,
-            "shell-local": self.shell_local,
-            "ansible": self.ansible,
-        }
-        name = as_text(raw.get("type"))
-        made = kinds[name](raw) if name in kinds else None
-        if made is None:
-            needs.append(f"the provisioner {name or '(without type)'}")
-        return made or []
-
-    def text(self, value: Value) -> str:
-        return resolve_user(as_text(value), self.build.variables)
-
-    def shell(self, raw: Mapping[str, Value]) -> list[StepSection] | None:
-        environment = self.environment(raw)
-        place = Place(self.build.spec)
-        steps = []
-        if raw.get("inline"):
-            lines = raw["inline"] if isinstance(raw["inline"], list) else [raw["inline"]]
-            text = "\n".join(map(self.text, lines)) + "\n"
-            steps.append(StepSection(kind=StepKind.INLINE, argument=text, place=place, environment=environment))
-        scripts = raw.get("scripts")
-        for script in scripts if isinstance(scripts, list) else [raw.get("script")]:
-            if not script:
-                continue
-            path = self.absolute(self.text(script))
-            steps.append(StepSection(kind=StepKind.SCRIPT, argument=path, place=place, environment=environment))
-        return steps or None
-
-    def file(self, raw: Mapping[str, Value]) -> list[StepSection] | None:
-        source, dest = self.text(raw.get("source")), self.text(raw.get("destination"))
-        if not source or not dest or raw.get("direction", "upload") != "upload":
-            return None
-        argument = self.absolute(source)
-        return [StepSection(kind=StepKind.FILE, argument=argument, dest=dest, place=Place(self.build.spec))]
-
-    def shell_local(self, raw: Mapping[str, Value]) -> list[StepSection] | None:
-        command = raw.get("inline") or raw.get("command")
-        if not command:
-            return None
-        lines = command if isinstance(command, list) else [command]
-        text = "\n".join(map(self.text, lines)) + "\n"
-        environment = self.environment(raw)
-        place = Place(self.build.spec)
-        return [StepSection(kind=StepKind.SHELL_LOCAL, argument=text, place=place, environment=environment)]
-
-    def ansible(self, raw: Mapping[str, Value]) -> list[StepSection] | None:
-        """Give the playbook and the arguments that OSImager hands to ansible-playbook."""
-        playbook = self.text(raw.get("playbook_file"))
-        if not playbook:
-            return None
-        arguments = raw.get("extra_arguments")
-        environment = {key: as_text(value) for key, value in self.build.evars.items() if key != "PATH"}
-        return [
-            StepSection(
-                kind=StepKind.ANSIBLE,
-                argument=self.absolute(playbook),
-                arguments=tuple(map(self.text, arguments)) if isinstance(arguments, list) else (),
-                place=Place(self.build.spec),
-                environment=environment,
-            )
-        ]
-
-    def environment(self, raw: Mapping[str, Value]) -> dict[str, str]:
-        """Read `environment_vars: ["A=b"]`."""
-        pairs = raw.get("environment_vars")
-        texts = map(self.text, pairs) if isinstance(pairs, list) else ()
-        return {key: value for key, _, value in (text.partition("=") for text in texts)}
-
-    def absolute(self, path: str) -> str:
-        """Give a path as Packer finds it: OSImager starts it in the data folder."""
-        return str(Path(as_text(self.build.defs["data_path"])) / path)
 
 
 def _number(value: Value) -> int:

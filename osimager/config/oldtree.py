@@ -5,7 +5,6 @@ The rules are the peer's, but for its bugs; `docs/osimager-1.x.md` lists those t
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,11 +12,12 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlparse
 
 from osimager.config.configuration import Defs, make_renderer
-from osimager.config.documents import Items, Table, parse_scalar
+from osimager.config.documents import Table, parse_scalar
 from osimager.config.lookups import Lookups
 from osimager.config.markers import Renderer, as_text
 from osimager.config.merge import Merged, Merger
 from osimager.config.network import cidr_values, qualified_name, search_list, server_list, server_values
+from osimager.config.provisioners import without_vault
 from osimager.config.request import Request
 from osimager.config.resolve import check_support, checked, find_included, parse_defines, raise_all, required
 from osimager.config.sections import Origin, Target, Value
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 _SETTINGS: Final = Place("(settings)")
 _BUILT_IN: Final = Place("(built in)")
-_VAULT: Final = re.compile(r"\{\{\s*vault\s+`([^`]+)`\s+`([^`]+)`\s*\}\}")
-_USER: Final = re.compile(r"\{\{\s*user\s+`([^`]+)`\s*\}\}")
 _EVARS: Final = {
     "ANSIBLE_RETRY_FILES_ENABLED": "False",
     "ANSIBLE_WARNINGS": "False",
@@ -308,7 +306,7 @@ class _Old:
         return evars
 
     def value(self, section: str, key: str) -> Value:
-        raw = _without_vault(self.merged.tables[section][key])
+        raw = without_vault(self.merged.tables[section][key])
         return self.renderer.resolve_value(raw, self.merged.place(section, key))
 
     def config(self) -> dict[str, Value]:
@@ -328,7 +326,7 @@ class _Old:
             return []
         lists = self.merged.lists
         items = [*lists["pre_provisioners"], *lists["provisioners"], *lists["post_provisioners"]]
-        return [self.renderer.resolve_value(_without_vault(raw), origin.place) for raw, origin in items]
+        return [self.renderer.resolve_value(without_vault(raw), origin.place) for raw, origin in items]
 
     def files(self) -> dict[str, str]:
         """Give the generated files by their names. Raises ConfigError for a source that does not exist."""
@@ -350,25 +348,3 @@ class _Old:
 def _is_empty(value: Value, raw: Value) -> bool:
     """Tell whether a builder's value counts as not given: an empty text, or a marker that came to nothing."""
     return value == "" or (value is None and raw is not None)
-
-
-def _without_vault(value: Value) -> Value:
-    """Turn Packer's vault references into markers, all levels down; places are kept."""
-    if isinstance(value, str):
-        return _VAULT.sub(r"|>\1:\2<|", value) if "vault" in value else value
-    if isinstance(value, Table):
-        table = Table(value.path, value.line)
-        table.update({key: _without_vault(inner) for key, inner in value.items()})
-        table.lines = value.lines
-        return table
-    if isinstance(value, Items):
-        items = Items(value.path, value.line)
-        items.extend(map(_without_vault, value))
-        items.lines = value.lines
-        return items
-    return value
-
-
-def resolve_user(text: str, variables: Mapping[str, Value]) -> str:
-    """Replace Packer's `{{user `name`}}` by the variable's value."""
-    return _USER.sub(lambda match: as_text(variables.get(match[1])), text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -12,7 +12,8 @@ from osimager.config.configuration import Configuration, Defs, add_computed, mak
 from osimager.config.documents import Items, Table, parse_scalar
 from osimager.config.lookups import Lookups
 from osimager.config.markers import Renderer, as_text
-from osimager.config.merge import TABLE_SECTIONS, Merged, Merger, deep_merge
+from osimager.config.merge import BUILDER_KEYS, TABLE_SECTIONS, Merged, Merger, deep_merge
+from osimager.config.provisioners import Provisioners, without_vault
 from osimager.config.request import Request
 from osimager.config.sections import FileSection, Fragment, MachineSection, Origin, Sections, StepSection, Target, Value
 from osimager.config.shapes import PROFILE_DEFS, check_shape
@@ -47,7 +48,7 @@ def resolve(catalog: Catalog, request: Request, lookups: Lookups) -> Configurati
     typed = parse_defines(request.defines)
     merged = Merged()
     defines: dict[str, Value] = dict(typed)
-    merger = Merger(merged, defines, lambda name, where: find_included(catalog, name, where))
+    merger = Merger(merged, defines, lambda name, where: find_included(catalog, name, where), builder_keys=BUILDER_KEYS)
     _lay_all(catalog, request, target, merger)
     for key, text in typed.items():
         was_text = isinstance(merged.tables["defs"].get(key), str)
@@ -200,6 +201,18 @@ def check_support(target: Target, merged: Merged) -> None:
             raise ConfigError(what, where=merged.place("", key), hint=hint)
 
 
+def missing_files(fields: Mapping[str, Value], catalog: Catalog) -> list[str]:
+    """Give what to say of each of `required_files` that is in no `files` folder."""
+    wanted = fields.get("required_files")
+    found = []
+    for entry in wanted if isinstance(wanted, list) else ():
+        name = as_text(entry.get("file")) if isinstance(entry, dict) else as_text(entry)
+        if catalog.find_source(name) is None:
+            url = as_text(entry.get("url")) if isinstance(entry, dict) else ""
+            found.append(f"the file {name}" + (f" from {url}" if url else ""))
+    return found
+
+
 class _Collector:
     """Run checks one after another and keep what is wrong, to say all of it at once."""
 
@@ -231,7 +244,12 @@ def _configure(
         iso = errors.take(lambda: renderer.resolve_value(merged.fields["iso"], merged.place("", "iso")))
     errors.done()
     assert sections is not None
-    warnings = tuple(
+    unread = tuple(
+        f"{key!r} under config has no counterpart and is left out ({merged.place('config', key)})"
+        for key in merged.tables["config"]
+        if key not in BUILDER_KEYS
+    )
+    undefined = tuple(
         f"{name!r} is not defined" + (f" ({where})" if where else "") for name, where in defs.undefined.items()
     )
     return Configuration(
@@ -244,7 +262,7 @@ def _configure(
         renderer=renderer,
         merged=merged,
         names=defs,
-        warnings=warnings,
+        warnings=(*unread, *undefined),
     )
 
 
@@ -264,9 +282,14 @@ class _Sections:
         verify = take(lambda: self.table("verify", models.VerifyModel).frozen())
         files = [take(lambda item=item: self.file(*item)) for item in self.merged.lists["files"]]  # type: ignore[misc]
         steps = [take(lambda item=item: self.step(*item)) for item in self.merged.lists["steps"]]  # type: ignore[misc]
+        environment = take(lambda: {key: as_text(value) for key, value in self.values("evars").items()})
+        packer_steps = take(self.packer_steps)
         needs, status, notes = (take(lambda key=key: self.field(key)) for key in ("needs", "status", "notes"))  # type: ignore[misc]
         if installer is None or machine is None or access is None or seal is None or verify is None:
             return None
+        own_steps = tuple(step for step in steps if step is not None)
+        before, after, missing = packer_steps or ((), (), ())
+        named = [*([as_text(needs)] if needs else []), *missing, *missing_files(self.merged.fields, self.catalog)]
         return Sections(
             installer=installer,
             machine=machine,
@@ -274,8 +297,9 @@ class _Sections:
             seal=seal,
             verify=verify,
             files=tuple({file.dest: file for file in files if file is not None}.values()),
-            steps=tuple(step for step in steps if step is not None),
-            needs=as_text(needs) or None,
+            steps=(*before, *own_steps, *after),
+            needs=", ".join(dict.fromkeys(named)) or None,
+            environment=environment or {},
             status=as_text(status) or None,
             notes=tuple(map(as_text, notes)) if isinstance(notes, list) else (as_text(notes),) if notes else (),
         )
@@ -287,10 +311,26 @@ class _Sections:
         """Render one table section; a value that comes to None counts as not given."""
         given: dict[str, Value] = {}
         for key, raw in self.merged.tables[section].items():
-            value = self.renderer.resolve_value(raw, self.merged.place(section, key))
+            value = self.renderer.resolve_value(without_vault(raw), self.merged.place(section, key))
             if value is not None:
                 given[key] = value
         return given
+
+    def packer_steps(self) -> tuple[tuple[StepSection, ...], tuple[StepSection, ...], tuple[str, ...]]:
+        """Give the steps of Packer's provisioners, those before and after our own, and what they need."""
+        needs: list[str] = []
+        variables = self.values("variables")
+
+        def of(section: str) -> list[StepSection]:
+            found = []
+            for raw, origin in self.merged.lists[section]:
+                folder = Path(origin.place.path).parent
+                maker = Provisioners(variables=variables, evars={}, folder=folder, place=origin.place, needs=needs)
+                found += maker.steps(self.renderer.resolve_value(without_vault(raw), origin.place))
+            return found
+
+        before = (*of("pre_provisioners"), *of("provisioners"))
+        return before, tuple(of("post_provisioners")), tuple(needs)
 
     def table(self, section: str, model: type[models.M]) -> models.M:
         return models.check(model, self.values(section), section, lambda key: self.merged.place(section, key))

@@ -188,7 +188,10 @@ class VerifySection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sections:
-    """All of a target's sections, after merging and markers. `needs` is what stops a build at RESOLVE."""
+    """All of a target's sections, after merging and markers. `needs` is what stops a build at RESOLVE.
+
+    `environment` (`evars`) is what steps on this host get.
+    """
 
     installer: InstallerSection
     machine: MachineSection
@@ -200,6 +203,7 @@ class Sections:
     needs: str | None = None
     status: str | None = None
     notes: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

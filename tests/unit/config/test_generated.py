@@ -36,8 +36,9 @@ MOST_BYTES = 10_000_000
 ATOMS = tuple(
     word
     for line in (
-        "arch items table count os x __import__ __builtins__ __class__ 'a' \"b\" 1 0 -1 10**9 9**9**9 2.5 1e308 None True",
-        "[] {} () '' '%s' b'x' f'{arch}' ... 1j '\\n' >>arch<< '>>arch<<' >>items<< |>a/b:c<| '|>a/b:c<|' $>HOME<$ os.W_OK",
+        "arch items table count os x __import__ __builtins__ __class__ 'a' \"b\" 1 0 -1 10**9 9**9**9 2.5 1e308 None",
+        "True [] {} () '' '%s' b'x' f'{arch}' ... 1j '\\n' >>arch<< '>>arch<<' >>items<< |>a/b:c<| '|>a/b:c<|'",
+        "$>HOME<$ os.W_OK",
     )
     for word in line.split()
 )
@@ -45,7 +46,8 @@ CALLS = tuple(
     word
     for line in (
         "str int len float list sorted sum min max round abs get defined open eval exec __import__ getattr type range",
-        "print input vars globals compile os.system os.access os.popen shell yaml xml preseed breakpoint memoryview bytes",
+        "print input vars globals compile os.system os.access os.popen shell yaml xml preseed breakpoint",
+        "memoryview bytes",
     )
     for word in line.split()
 )

@@ -262,6 +262,39 @@ steps:
     assert ansible.place.line == 26
 
 
+def test_packers_sections_are_read_and_never_skipped(tree: Tree) -> None:
+    tree.write(
+        "specs/web/spec.yml",
+        WEB
+        + """\
+variables: {user: "{{vault `images/linux` `password`}}"}
+evars: {LANG: "C-&gt;>>version<<"}
+config: {memory: 4096, boot_command: ["<enter>"], headless: true}
+machine: {cpus: 4}
+pre_provisioners:
+  - {type: shell, inline: ["echo {{user `user`}}"]}
+steps: [{script: own.sh}]
+post_provisioners:
+  - {type: file, source: motd, destination: /etc/motd}
+  - {type: puppet}
+required_files:
+  - {file: web/licence, url: "https://example.org/licence"}
+""",
+    )
+    configuration = resolve(tree)
+    sections = configuration.sections
+    assert (sections.machine.memory_mib, sections.machine.cpus) == (4096, 4)
+    assert sections.installer.boot_command == ("<enter>",)
+    assert [(step.kind, step.place.line) for step in sections.steps] == [
+        (StepKind.INLINE, 7), (StepKind.SCRIPT, 8), (StepKind.FILE, 10),
+    ]  # fmt: skip
+    assert sections.steps[0].argument == "echo s3cret\n"
+    assert sections.steps[2].argument == str(tree.root / "specs/web/motd")
+    assert sections.needs == "the provisioner puppet, the file web/licence from https://example.org/licence"
+    assert sections.environment == {"LANG": "C-&gt;1"}
+    assert [("headless" in warning, "spec.yml:4" in warning) for warning in configuration.warnings] == [(True, True)]
+
+
 def test_secrets_are_asked_for_only_when_they_are_used(tree: Tree) -> None:
     tree.write("specs/web/spec.yml", WEB + "defs: {a: \"E>'x' if version == '1' else '|>no/such:thing<|'<E\"}\n")
     assert resolve(tree).defs["a"] == "x"
