@@ -178,9 +178,14 @@ class _Suspicion:
 
 
 class Diagnostician:
-    """Fed with events and times, says what the guest is stuck in. `started` and `now` are monotonic seconds."""
+    """Fed with events and times, says what the guest is stuck in. `started` and `now` are monotonic seconds.
 
-    def __init__(self, started: float) -> None:
+    With `unattended` the guest has to get on by itself (an installer, a system that boots): waiting and idleness are
+    causes too. Else only what is final counts: a guest under provisioning may well be idle.
+    """
+
+    def __init__(self, started: float, *, unattended: bool = True) -> None:
+        self._unattended = unattended
         self._progress_at = started
         self._suspicion: _Suspicion | None = None
         self._read = self._written = 0
@@ -229,7 +234,7 @@ class Diagnostician:
                 f"the guest restarted {self._resets} times without writing to its disk",
                 "it boots the same thing again and again: look at the boot order and the boot loader",
             )
-        return self._diagnose_idle(now, cpu)
+        return self._diagnose_idle(now, cpu) if self._unattended else None
 
     def _diagnose_idle(self, now: float, cpu: float | None) -> StuckGuest | None:
         idle_s = now - self._progress_at
@@ -255,6 +260,8 @@ class Diagnostician:
         self._go_on(now)
         held = self._suspicion
         rule = next((rule for rule in RULES if rule.pattern.search(text)), None)
+        if rule is not None and not (rule.final or self._unattended):
+            rule = None
         if rule is not None and (held is None or RULES.index(rule) < RULES.index(held.rule)):
             self._suspicion = _Suspicion(rule, text.strip()[:200], now)
         elif held is not None and not held.rule.final and now - held.since > _SAME_PICTURE_S:
@@ -302,10 +309,13 @@ class Watched(Protocol):
         ...
 
 
-async def watch_machine(machine: Watched, env: Env) -> Never:
-    """Watch until the guest is stuck, and raise that as StuckGuest. To be cancelled when the stage is done."""
+async def watch_machine(machine: Watched, env: Env, *, unattended: bool = True) -> Never:
+    """Watch until the guest is stuck, and raise that as StuckGuest. To be cancelled when the stage is done.
+
+    `unattended`: see Diagnostician; true for INSTALL, START, CONNECT and VERIFY, false for PROVISION to STOP.
+    """
     started = env.clock.monotonic()
-    thinker = Diagnostician(started)
+    thinker = Diagnostician(started, unattended=unattended)
 
     def take(stamped: Stamped) -> None:
         thinker.feed(stamped.event, env.clock.monotonic())

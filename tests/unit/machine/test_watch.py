@@ -156,3 +156,11 @@ def test_restarts_between_writes_are_none() -> None:
 def test_answer_that_was_refused_is_told_with_the_question() -> None:
     thinker = feed((5, AnswerRefused("/x/preseed.cfg")), (10, serial("[!!] Select a language")))
     assert "/x/preseed.cfg" in str(thinker.diagnose(60, cpu=1.0))
+
+
+def test_attended_guest_may_wait_and_be_idle_but_not_panic() -> None:
+    thinker = Diagnostician(0.0, unattended=False)
+    thinker.feed(serial("[!!] Select a language"), 10)
+    assert thinker.diagnose(500, cpu=0.0) is None
+    thinker.feed(serial("Kernel panic - not syncing: x"), 500)
+    assert cause_of(thinker.diagnose(510, cpu=0.0)) == "kernel-panic"
