@@ -1,0 +1,140 @@
+"""Answer files, checked before anything is booted by the validators of their own formats: the door to this package.
+
+One validator process for a batch of one format and version. It knows nothing of specs, plans or how a file was made;
+a validator that this host lacks is named in the report, and stops nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from osimager.check import agama, autoinstall, kickstart, markup, preseed
+from osimager.check.problem import Finding, NotAtHand
+from osimager.errors import PrerequisiteError
+from osimager.holes import ANSWER_URL, BUILD_PASSWORD, BUILD_PASSWORD_CRYPT, BUILD_PUBLIC_KEY, fill_holes
+
+# What stands for this build's own values while a text is checked.
+_SAMPLES: Final = {
+    ANSWER_URL: "http://192.0.2.1:8000/0123456789abcdef",
+    BUILD_PUBLIC_KEY: "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIB00000000000000000000000000000000000000000 osimager-build",
+    BUILD_PASSWORD: "Sample-passw0rd",
+    BUILD_PASSWORD_CRYPT: "$6$saltsaltsaltsalt$" + "a" * 86,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerFile:
+    """One file to check: its `name` for the guest, its text (holes and all), its format, and the target it is for."""
+
+    name: str
+    text: str
+    format: str
+    dist: str
+    version: str
+    target: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What a validator says of `file`. `line` is None where it does not tell; a warning lets a build go on."""
+
+    file: AnswerFile
+    line: int | None
+    what: str
+    hint: str | None = None
+    is_warning: bool = False
+
+    def __str__(self) -> str:
+        where = ":".join(filter(None, (self.file.target, self.file.name, str(self.line or ""))))
+        return f"{where}: {self.what}" + (f" ({self.hint})" if self.hint else "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What came of a check. `checked` counts files by validator, `not_at_hand` says which validators were missing and
+    why, `unknown` names formats that no validator is known for.
+    """
+
+    problems: tuple[Problem, ...] = ()
+    checked: Mapping[str, int] = field(default_factory=dict)
+    not_at_hand: Mapping[str, str] = field(default_factory=dict)
+    unknown: frozenset[str] = frozenset()
+
+    @property
+    def errors(self) -> tuple[Problem, ...]:
+        """Give the problems that stop a build."""
+        return tuple(problem for problem in self.problems if not problem.is_warning)
+
+
+Check = Callable[[str, Sequence[tuple[str, str]]], Awaitable[Sequence[Finding]]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Validator:
+    """`version_of` gives what files must share to be checked together, such as pykickstart's RHEL9."""
+
+    name: str
+    check: Check
+    version_of: Callable[[str, str], str] = lambda _dist, _version: ""
+
+
+# The validators of each format; every one of them sees the file.
+_VALIDATORS: Final[Mapping[str, tuple[_Validator, ...]]] = {
+    "kickstart": (_Validator("ksvalidator", kickstart.check, kickstart.syntax_version),),
+    "preseed": (
+        _Validator("debconf-set-selections", preseed.check_syntax),
+        _Validator("known d-i questions", preseed.check_questions),
+    ),
+    "autoinstall": (
+        _Validator("cloud-init schema", autoinstall.check_cloud_config),
+        _Validator("autoinstall keys", autoinstall.check_keys),
+    ),
+    "cloud-config": (_Validator("cloud-init schema", autoinstall.check_cloud_config),),
+    "autoyast": (_Validator("AutoYaST elements", markup.check_autoyast),),
+    "unattend": (_Validator("unattend elements", markup.check_unattend),),
+    "xml": (_Validator("XML", markup.check_xml),),
+    "agama": (_Validator("Agama keys", agama.check_agama),),
+    "json": (_Validator("JSON", agama.check_json),),
+    "toml": (_Validator("TOML", agama.check_toml),),
+}
+
+
+async def check_answers(files: Iterable[AnswerFile]) -> Report:
+    """Check `files`, each distinct text once. Raises nothing for a bad file: see the report."""
+    groups: dict[tuple[str, str, str], dict[tuple[str, str], list[AnswerFile]]] = {}
+    validators: dict[tuple[str, str, str], _Validator] = {}
+    unknown: set[str] = set()
+    for file in files:
+        found = _VALIDATORS.get(file.format, ())
+        if not found:
+            unknown.add(file.format)
+        for validator in found:
+            key = (file.format, validator.name, validator.version_of(file.dist, file.version))
+            validators[key] = validator
+            text = fill_holes(file.text, _SAMPLES)
+            groups.setdefault(key, {}).setdefault((file.name, text), []).append(file)
+    problems: list[Problem] = []
+    checked: dict[str, int] = {}
+    missing: dict[str, str] = {}
+    for key, group in groups.items():
+        try:
+            findings = await validators[key].check(key[2], list(group))
+        except (NotAtHand, PrerequisiteError) as exc:
+            missing[f"{key[1]} {key[2]}".strip()] = str(exc)
+            continue
+        checked[f"{key[1]} {key[2]}".strip()] = len(group)
+        owners = list(group.values())
+        problems += [
+            Problem(file, finding.line, finding.what, finding.hint, finding.is_warning)
+            for finding in findings
+            for file in owners[finding.index]
+        ]
+    return Report(problems=tuple(problems), checked=checked, not_at_hand=missing, unknown=frozenset(unknown))
+
+
+def run_check(files: Iterable[AnswerFile]) -> Report:
+    """Do the same for callers outside an event loop."""
+    return asyncio.run(check_answers(files))
