@@ -197,7 +197,10 @@ class Configuration:
         return self.renderer.render(text, place, escape)
 
     def explain(self, key: str) -> tuple[Origin, ...]:
-        """Give the origins of `key` (`memory`, `defs.memory`, `machine.memory`): the winner, then what it overrode."""
+        """Give the origins of `key` (`memory`, `defs.memory`, `machine.memory`): the winner, then what it overrode.
+
+        For a list (`files`, `steps`): the origin of each item, in their order.
+        """
         section, _, name = key.partition(".")
         if name and section in self.merged.tables:
             found = self.names.origins(name) if section == "defs" else self._section_origins(section, name)
@@ -205,6 +208,8 @@ class Configuration:
                 return found
         if found := self.names.origins(key):
             return found
+        if key in self.merged.lists:
+            return tuple(origin for _, origin in self.merged.lists[key])
         for section in ("", *self.merged.tables, *self.merged.lists):
             if found := self._section_origins(section, key):
                 return found

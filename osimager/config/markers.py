@@ -28,7 +28,7 @@ from osimager.config.lookups import Lookups
 from osimager.config.values import Value
 from osimager.crypt import Method, crypt
 from osimager.errors import ConfigError, Place
-from osimager.holes import OPEN
+from osimager.holes import CLOSE, OPEN
 
 MOST_BODY: Final = 4096
 MOST_NESTING: Final = 8
@@ -281,7 +281,7 @@ class Renderer:
         if value is None:
             hint = f"export {name}=VALUE before you start osimager"
             raise ConfigError(f"the environment variable {name!r} is not set", where=where, hint=hint)
-        return value
+        return _without_holes(value, f"the environment variable {name!r}", where)
 
     def _address(self, body: str, where: Place | None) -> str:
         host = as_text(self.names.value(body, where)) if self.names.is_defined(body) else body
@@ -294,9 +294,10 @@ class Renderer:
     def _secret(self, reference: str, where: Place | None) -> str:
         path, _, key = reference.partition(":")
         try:
-            return self.lookups.secret(path, key or None)
+            secret = self.lookups.secret(path, key or None)
         except ConfigError as exc:
             raise ConfigError(exc.what, where=[*exc.where, *([where] if where else [])], hint=exc.hint) from exc
+        return _without_holes(secret, f"the secret {reference!r}", where)
 
     def _hash(self, reference: str, method: Method, where: Place | None) -> str:
         is_secret = ":" in reference or "/" in reference
@@ -354,6 +355,14 @@ def _escaped(value: str, escape: Escape, where: Place | None) -> str:
         return escape(value)
     except ValueError as exc:
         raise ConfigError(str(exc), where=where, hint="change the value, or write it with E>…<E") from None
+
+
+def _without_holes(text: str, what: str, where: Place | None) -> str:
+    """Give text from outside. Raises ConfigError where it could be taken for a value that only the build knows."""
+    if OPEN in text or CLOSE in text:
+        hint = "take U+0F0000 and U+0F0001 out of it: osimager uses them itself"
+        raise ConfigError(f"{what} holds a reserved character", where=where, hint=hint)
+    return text
 
 
 def _as_literal(value: Value) -> Value:

@@ -19,7 +19,15 @@ from osimager.config.merge import Merged, Merger
 from osimager.config.network import cidr_values, qualified_name, search_list, server_list, server_values
 from osimager.config.provisioners import without_vault
 from osimager.config.request import Request
-from osimager.config.resolve import check_support, checked, find_included, parse_defines, raise_all, required
+from osimager.config.resolve import (
+    check_asked,
+    check_support,
+    checked,
+    find_included,
+    parse_defines,
+    raise_all,
+    required,
+)
 from osimager.config.sections import Origin, Target, Value
 from osimager.errors import ConfigError, Place
 
@@ -81,6 +89,7 @@ class OldBuild:
 
 def resolve_old(catalog: Catalog, request: Request, lookups: Lookups, settings: OldSettings) -> OldBuild:
     """Resolve a target of an old tree. Raises UsageError, ConfigError as the native engine does."""
+    check_asked(request.name, request.ip, request.fqdn)
     platform, location, entry = catalog.find_target(request)
     target = Target(platform, location, entry.dist, entry.version, entry.arch)
     merged = Merged()

@@ -18,6 +18,7 @@ from osimager.config.request import Request
 from osimager.config.sections import FileSection, Fragment, MachineSection, Origin, Sections, StepSection, Target, Value
 from osimager.config.shapes import PROFILE_DEFS, check_shape
 from osimager.errors import ConfigError, ConfigErrors, Place, UsageError
+from osimager.holes import CLOSE, OPEN
 
 if TYPE_CHECKING:
     from osimager.config.catalog import Catalog
@@ -26,9 +27,17 @@ T = TypeVar("T")
 _BUILT_IN = Place("(built in)")
 
 
+def check_asked(*texts: str | None) -> None:
+    """Refuse what a person typed where it could be taken for a value that only the build knows."""
+    for text in filter(None, texts):
+        if OPEN in text or CLOSE in text:
+            raise UsageError(f"{text!r} holds a reserved character", hint="take U+0F0000 and U+0F0001 out of it")
+
+
 def parse_defines(defines: tuple[str, ...]) -> dict[str, str]:
     """Split `-D` arguments: at a comma only where every part is KEY=VALUE. Raises UsageError."""
     found: dict[str, str] = {}
+    check_asked(*defines)
     for text in defines:
         parts = text.split(",")
         if not all(re.match(r"\s*[A-Za-z_][\w.-]*\s*=", part) for part in parts):
@@ -43,6 +52,7 @@ def parse_defines(defines: tuple[str, ...]) -> dict[str, str]:
 
 def resolve(catalog: Catalog, request: Request, lookups: Lookups) -> Configuration:
     """Resolve one target. Raises UsageError for an unknown one, ConfigErrors with all that is wrong in its files."""
+    check_asked(request.name, request.ip, request.fqdn)
     platform, location, entry = catalog.find_target(request)
     target = Target(platform, location, entry.dist, entry.version, entry.arch)
     typed = parse_defines(request.defines)

@@ -13,7 +13,7 @@ from osimager.config.resolve import parse_defines
 from osimager.config.sections import Rung, StepKind
 from osimager.config.values import Value
 from osimager.errors import ConfigError, ConfigErrors, UsageError
-from osimager.holes import find_holes
+from osimager.holes import find_holes, hole
 from osimager.paths import shipped
 
 from .conftest import TableLookups, Tree
@@ -384,3 +384,45 @@ def test_every_shipped_target_resolves_and_renders() -> None:
                 assert configuration.sections.machine.firmware == firmware
                 for file in configuration.sections.files:
                     assert all(configuration.render(part.text, part.place) for part in file.fragments)
+
+
+def test_no_text_from_outside_becomes_a_value_of_the_build(tree: Tree) -> None:
+    forged = hole("build_password")
+    tree.lookups.secrets["a:b"] = tree.lookups.variables["EVIL"] = forged
+    for marker in ("|>a:b<|", "$>EVIL<$"):
+        tree.write("specs/web/spec.yml", WEB + f'defs: {{x: "{marker}"}}\n')
+        with pytest.raises(ConfigError, match="reserved"):
+            resolve(tree)
+    tree.write("specs/web/spec.yml", WEB)
+    for asked in ({"name": forged}, {"ip": forged}, {"fqdn": forged}, {"defines": (f"x={forged}",)}):
+        with pytest.raises(UsageError, match="reserved"):
+            resolve(tree, **asked)
+
+
+def test_lists_are_explained_item_by_item(tree: Tree) -> None:
+    tree.write("specs/base/spec.yml", "steps: [{script: base.sh}]\n")
+    tree.write("specs/web/spec.yml", WEB + "include: base\nsteps:\n  - script: own.sh\n")
+    origins = resolve(tree).explain("steps")
+    assert [(Path(origin.place.path).parent.name, origin.place.line) for origin in origins] == [("base", 1), ("web", 4)]
+
+
+@pytest.mark.parametrize("suffix", ["json", "toml"])
+def test_specs_may_be_json_or_toml(tree: Tree, suffix: str) -> None:
+    if suffix == "json":
+        text = '{"provides": {"dist": "web", "versions": ["1"]}, "machine": {"memory": "3G"}}'
+    else:
+        text = '[provides]\ndist = "web"\nversions = ["1"]\n[machine]\nmemory = "3G"\n'
+    tree.write(f"specs/web/spec.{suffix}", text)
+    configuration = resolve(tree)
+    assert configuration.sections.machine.memory_mib == 3072
+    assert str(configuration.explain("machine.memory")[0].place).endswith(
+        f"spec.{suffix}:{1 if suffix == 'json' else 5}"
+    )
+
+
+def test_an_address_is_looked_up_only_where_somebody_asks(tree: Tree) -> None:
+    tree.lookups.hosts["web-1.lab.org"] = "192.0.2.7"
+    tree.write("specs/web/spec.yml", WEB + "defs: {domain: lab.org}\n")
+    assert resolve(tree).defs["ip"] == ""
+    assert tree.lookups.asked == []
+    assert resolve(tree, defines=("ip=*>fqdn<*",)).defs["ip"] == "192.0.2.7"
