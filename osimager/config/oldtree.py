@@ -5,6 +5,7 @@ The rules are the peer's, but for its bugs; `docs/osimager-1.x.md` lists those t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
 
 _SETTINGS: Final = Place("(settings)")
 _BUILT_IN: Final = Place("(built in)")
+# Names that OSImager's own platforms ask for though only some specs have them.
+_OPTIONAL: Final = frozenset(
+    ("ansible_extra_args", "ansible_extra_vars", "cd_files", "cd_label", "iso_checksum", "iso_name", "iso_url")
+)
 _EVARS: Final = {
     "ANSIBLE_RETRY_FILES_ENABLED": "False",
     "ANSIBLE_WARNINGS": "False",
@@ -107,7 +112,7 @@ def resolve_old(catalog: Catalog, request: Request, lookups: Lookups, settings: 
     fixed: dict[str, Value] = {**_fixed(request, target, merged, settings), **folders}
     defs = Defs(merged, defines, fixed, request.given)
     defs.may_be_undefined = not request.strict
-    defs.optional = frozenset(("ansible_extra_args", "ansible_extra_vars"))
+    defs.optional = _OPTIONAL
     wrong = [error for path in merger.loaded for error in catalog.checked.get(path, ())]
     if request.strict:
         raise_all(wrong)
@@ -227,7 +232,8 @@ def _add_computed(defs: Defs, request: Request, name: str, settings: OldSettings
         "fqdn",
         lambda: qualified_name(name, is_given=request.name is not None, asked=request.fqdn, domain=defs.text("domain")),
     )
-    take("hostname", lambda: defs.text("fqdn").partition(".")[0])
+    short = name.partition(".")[0] if request.name else re.sub(r"[^A-Za-z0-9-]", "-", name)
+    take("hostname", lambda: short)
     iso_path = str(settings.home / as_text(raw.get("iso_path"))).rstrip("/")
     raw["iso_path"] = as_text(settings.values.get("iso_path", "/iso")) if iso_path == "" else iso_path
     if isinstance(raw.get("vms_path"), str) and raw["vms_path"]:

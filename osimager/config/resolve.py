@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from osimager.arch import ALIASES
 from osimager.config import models
 from osimager.config.configuration import Configuration, Defs, add_computed, make_renderer
 from osimager.config.documents import Items, Table, parse_scalar
 from osimager.config.lookups import Lookups
-from osimager.config.markers import Renderer, as_text
+from osimager.config.markers import Renderer, as_list, as_text
 from osimager.config.merge import BUILDER_KEYS, TABLE_SECTIONS, Merged, Merger, deep_merge
 from osimager.config.provisioners import Provisioners, without_vault
 from osimager.config.request import Request
@@ -115,6 +116,7 @@ def _lay_all(catalog: Catalog, request: Request, target: Target, merger: Merger)
     merger.load(checked(catalog, "spec", entry.spec))
     if request.profile != "default":
         profile = required(catalog, "profiles", request.profile)
+        _check_architecture(profile, request.profile, target.arch)
         merger.load(_profile_sections(_over_default(profile, catalog.document(default) if default else None)))
     check_support(target, merged)
 
@@ -160,6 +162,13 @@ def find_included(catalog: Catalog, name: str, where: Place) -> Table:
         roots = ", ".join(str(root) for root in catalog.roots.specs)
         raise ConfigError(f"the included spec {name!r} does not exist", where=where, hint=f"looked in {roots}")
     return checked(catalog, "spec", path)
+
+
+def _check_architecture(profile: Table, name: str, arch: str) -> None:
+    named = [ALIASES.get(as_text(each), as_text(each)) for each in as_list(profile.get("architectures"))]
+    if named and arch not in named:
+        where = profile.place("architectures")
+        raise ConfigError(f"the profile {name!r} is not for {arch}", where=where, hint=f"it is for {', '.join(named)}")
 
 
 def _over_default(profile: Table, default: Table | None) -> Table:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from pydantic import BaseModel
-
 from osimager.config.merge import LIST_SECTIONS, SPECIFICS, TABLE_SECTIONS
-from osimager.config.models import IsoModel
+from osimager.config.models import IsoModel, Model
 from osimager.config.shapes import ITEM_MODELS, KEYS, PROFILE_DEFS, SECTION_MODELS
 from osimager.errors import UsageError
 
@@ -88,7 +86,7 @@ def _value(key: str) -> Schema:
     return {} if key in PROFILE_DEFS else dict(_SCALARS.get(key, {}))
 
 
-def _section(model: type[BaseModel], definitions: Schema) -> Schema:
+def _section(model: type[Model], definitions: Schema) -> Schema:
     """Give a section's schema: nothing is required, and a marker may stand for any value."""
     schema = model.model_json_schema(by_alias=True)
     definitions.update({name: _lenient(inner) for name, inner in schema.pop("$defs", {}).items()})

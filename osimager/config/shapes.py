@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from pydantic import BaseModel
-
 from osimager.config import models
 from osimager.config.documents import Items, Table
 from osimager.config.merge import LIST_SECTIONS, SPECIFICS, TABLE_SECTIONS
@@ -18,14 +16,14 @@ from osimager.config.models import unknown_key
 from osimager.config.values import Value
 from osimager.errors import ConfigError
 
-SECTION_MODELS: Final[Mapping[str, type[BaseModel]]] = {
+SECTION_MODELS: Final[Mapping[str, type[models.Model]]] = {
     "installer": models.InstallerModel,
     "machine": models.MachineModel,
     "access": models.AccessModel,
     "seal": models.SealModel,
     "verify": models.VerifyModel,
 }
-ITEM_MODELS: Final[Mapping[str, type[BaseModel]]] = {"files": models.FileModel, "steps": models.StepModel}
+ITEM_MODELS: Final[Mapping[str, type[models.Model]]] = {"files": models.FileModel, "steps": models.StepModel}
 _SHARED: Final = (
     *TABLE_SECTIONS, *LIST_SECTIONS, *(f"{kind}_specific" for kind in SPECIFICS), "method", "merge", "include", "notes",
 )  # fmt: skip
@@ -99,6 +97,6 @@ def _unknown(name: str, table: Table, known: tuple[str, ...]) -> Iterator[Config
             yield unknown_key(key, known, table.place(key), inside=name)
 
 
-def model_keys(model: type[BaseModel]) -> tuple[str, ...]:
+def model_keys(model: type[models.Model]) -> tuple[str, ...]:
     """Give the keys of a section, as people write them."""
     return tuple(field.alias or name for name, field in model.model_fields.items())

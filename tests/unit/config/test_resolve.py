@@ -119,6 +119,11 @@ def test_profiles_lie_over_the_default_one(tree: Tree) -> None:
     assert (dev.sections.machine.memory_mib, dev.sections.machine.cpus) == (4096, 8)
     with pytest.raises(UsageError, match="profile"):
         resolve(tree, profile="nobody")
+    tree.write("specs/profiles/arm.yml", "description: for boards\narchitectures: [arm64]\n")
+    assert resolve(tree, "web-1-aarch64", profile="arm").profile == "arm"
+    with pytest.raises(ConfigError, match="not for x86_64") as caught:
+        resolve(tree, profile="arm")
+    assert caught.value.where[0].line == 2
 
 
 def test_files_named_after_a_profile_fall_back_to_default(tree: Tree) -> None:
