@@ -23,6 +23,7 @@ from osimager.env import Env
 from osimager.errors import GuestGone, MachineError, OsimagerError, PrerequisiteError, StageTimeout
 from osimager.events import DiskActivity, MachineEnded, MachineStarted, Notice, OutputLine, QmpEvent, ScreenChanged
 from osimager.machine.keyboard import Console, parse_keys, run_keys
+from osimager.machine.orphan import ended_with_us
 from osimager.machine.png import make_png
 from osimager.machine.qmp import Qmp, render_detail
 from osimager.machine.screen import TEXT_ADDRESS, TEXT_BYTES, Frame, TextScreen, has_changed, make_frame
@@ -114,7 +115,10 @@ async def start_machine(run: MachineRun, env: Env) -> AsyncIterator[QemuMachine]
         passed = [channels.qmp_fd, channels.serial_fd, *([channels.config_fd] if channels.config_fd else [])]
         log = SerialLog(run.serial_log, env)
         stack.callback(log.close)
-        async with open_child(argv, pass_fds=passed, umask=0o077, ask_s=0, term_s=_TERM_S) as child:
+        async with (
+            open_child(argv, pass_fds=passed, umask=0o077, ask_s=0, term_s=_TERM_S) as child,
+            ended_with_us(child.pid),
+        ):
             far_qmp.close()
             far_serial.close()
             env.emit(MachineStarted(run.role, child.pid, argv))
