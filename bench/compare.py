@@ -60,9 +60,9 @@ def run_floor(lab: Lab, number: int) -> None:
         [
             sys.executable, HERE / "floor.py", "--iso", lab.iso, "--kernel", lab.kernel, "--initrd", lab.initrd,
             "--append", lab.append.replace("ANSWERS", f"http://10.0.2.2:{lab.port}"), "--answers", lab.answers,
-            "--http-port", lab.port, "--key", lab.key, "--user", lab.user, "--arch", lab.arch, "--memory", lab.memory_mib,
-            "--cpus", lab.cpus, "--disk", lab.disk_bytes, "--work", lab.work, "--out", lab.work / f"floor-{number}.qcow2",
-            *firmware, "--steps", *lab.steps, lab.seal,
+            "--http-port", lab.port, "--key", lab.key, "--user", lab.user, "--arch", lab.arch,
+            "--memory", lab.memory_mib, "--cpus", lab.cpus, "--disk", lab.disk_bytes, "--work", lab.work,
+            "--out", lab.work / f"floor-{number}.qcow2", *firmware, "--steps", *lab.steps, lab.seal,
         ]
     )  # fmt: skip
 
@@ -103,12 +103,14 @@ def run_packer(lab: Lab, number: int) -> None:
                 "ssh_username": lab.user,
                 "ssh_private_key_file": str(lab.key),
                 "ssh_timeout": "30m",
-                "shutdown_command": "sudo systemctl poweroff",
+                "shutdown_command": "true",  # the seal has switched it off
             }
         ],
         "provisioners": [
             {
                 "type": "shell",
+                "expect_disconnect": True,
+                "skip_clean": True,
                 "execute_command": "chmod +x {{ .Path }}; {{ .Vars }} sudo -E sh {{ .Path }}",
                 "scripts": [str(step) for step in (*lab.steps, lab.seal)],
             }
@@ -124,8 +126,8 @@ def run_osimager(lab: Lab, number: int) -> None:
     steps = [word for step in lab.own_steps for word in ("--step", step)]
     _run(
         [
-            "osimager", "build", lab.target, "--iso", lab.iso, "--arch", lab.arch, "--firmware", lab.firmware, "--force",
-            "--no-verify", "--output", lab.work / f"osimager-{number}", *steps,
+            "osimager", "build", lab.target, "--iso", lab.iso, "--arch", lab.arch, "--firmware", lab.firmware,
+            "--force", "--no-verify", "--output", lab.work / f"osimager-{number}", *steps,
         ],
         {**os.environ, "OSIMAGER_HOME": str(lab.work / "home")},
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What all contestants share: one ISO, one rendered preseed, one key, the same scripts; made by osimager's own planning."""
+"""What all contestants share: one ISO, one rendered preseed, one key, the same scripts, as osimager plans them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from osimager.finalize.seal import render_seal
-
 from osimager.arch import Firmware, host_arch
 from osimager.build.credentials import make_credentials
 from osimager.build.fetching import fetch_alone
@@ -18,6 +16,7 @@ from osimager.build.request import BuildRequest
 from osimager.config.catalog import Request
 from osimager.env import Clock, Env
 from osimager.events import Bus
+from osimager.finalize.seal import read_seal_script
 from osimager.holes import fill_holes
 from osimager.media.iso import extract_boot_files
 from osimager.paths import Places
@@ -27,6 +26,9 @@ from osimager.redact import Masker
 
 PORT = 18088
 STEPS = ("echo step-one > /etc/bench-1", "sha256sum /usr/bin/* > /etc/bench-2", "ls -R /etc > /root/bench-3")
+# osimager's own seal, told by the environment what to do. It shuts everybody out at its end, so it also switches off.
+_SEAL_HEAD = "#!/bin/sh\nexport OSIMAGER_SEAL=template OSIMAGER_BUILD_USER=osimager OSIMAGER_REMOVE_USER=yes\n"
+_SEAL_TAIL = "\nnohup sh -c 'sleep 1; systemctl poweroff' >/dev/null 2>&1 </dev/null &\n"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +119,7 @@ async def _open_lab(work: Path, *, target: str, iso: str, firmware: str, arch: s
         user=plan.access.user,
         steps=steps,
         own_steps=own_steps,
-        seal=_write(work / "seal.sh", render_seal(plan.seal)),
+        seal=_write(work / "seal.sh", _SEAL_HEAD + read_seal_script() + _SEAL_TAIL),
         memory_mib=plan.machine.memory_mib,
         cpus=plan.machine.cpus,
         disk_bytes=plan.machine.disks[0].size_bytes,

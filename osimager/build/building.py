@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from osimager.aio import first_cause, in_thread
+from osimager.build.evidence import EVIDENCE
+from osimager.build.machines import Rig
 from osimager.build.prepare import prepare
 from osimager.build.request import BuildRequest, OnError
 from osimager.build.runner import run_build
@@ -20,6 +22,7 @@ from osimager.env import Clock, Env
 from osimager.errors import OsimagerError
 from osimager.events import BuildFailed, Bus, ImagePublished, Notice, Sink, Stage
 from osimager.paths import Places
+from osimager.plan.argv import Display
 from osimager.plan.deadlines import make_deadlines
 from osimager.plan.facts import Accelerator
 from osimager.redact import Masker
@@ -63,13 +66,14 @@ async def build_one(asked: BuildRequest, places: Places, *, sinks: Sequence[Sink
             await _sweep(places, env)
             prepared = await rec.run(Stage.RESOLVE, prepare(asked, env))
             rec.deadline_s.update({each.stage: each.seconds for each in prepared.plan.deadlines})
-            entry = await run_build(prepared, env, rec)
+            rig = Rig(prepared.host, Display(asked.display))
+            entry = await run_build(prepared, rig, env, rec, shell=asked.on_error is OnError.SHELL)
         except BaseException as raised:
             error = first_cause(raised)
         status = rec.settle(error)
         evidence = _keep_evidence(workspace, folder) if isinstance(error, Exception) else None
         if isinstance(error, Exception):
-            if asked.on_error is not OnError.CLEANUP:
+            if asked.on_error is OnError.KEEP:
                 (workspace / KEPT).touch()
             bus.emit(_failure(error, status, evidence))
         elif error is not None:
@@ -109,7 +113,7 @@ def _record(asked: BuildRequest, build_id: str, rec: Recorder) -> dict[str, obje
 
 def _keep_evidence(workspace: Path, folder: BuildFolder) -> Path | None:
     """Move the evidence out of the workspace, which goes."""
-    found = workspace / "evidence"
+    found = workspace / EVIDENCE
     if not found.is_dir():
         return None
     with contextlib.suppress(OSError):

@@ -4,33 +4,43 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from typing import Never
 
 from osimager.aio import finish, supervised
 from osimager.env import Env
 from osimager.errors import OsimagerError
 from osimager.kept import make_folder, write_kept
+from osimager.machine.qemu import QemuMachine
+from osimager.machine.watch import watch_machine
 from osimager.ports import Machine
 
+EVIDENCE = "evidence"
 # A screen dump stops QEMU's main loop for some milliseconds; a guest that dies leaves the last one.
 _SCREEN_EVERY_S = 10.0
 _LAST_SCREEN_S = 5.0
 
 
 @contextlib.asynccontextmanager
-async def witnessed(machine: Machine, folder: Path, *, role: str) -> AsyncIterator[None]:
-    """Keep the guest's last screen as `screen-ROLE.png` while the block runs; take one more when an error ends it."""
-    picture = make_folder(folder, private=True) / f"screen-{role}.png"
+async def witnessed(machine: QemuMachine, env: Env, *, role: str, watch: bool = True) -> AsyncIterator[None]:
+    """Keep the guest's last screen as `screen-ROLE.png` while the block runs; take one more when an error ends it.
+
+    With `watch` a guest that is stuck ends the block with the cause's name (`machine/watch`).
+    """
+    picture = make_folder(env.workspace / EVIDENCE, private=True) / f"screen-{role}.png"
+    watchers = [_keep_screen(machine, picture)]
+    if watch:
+        watchers.append(watch_machine(machine, env))
     try:
-        async with supervised(_keep_screen(machine, picture)):
+        async with supervised(*watchers):
             yield
     except BaseException:
         await finish(_take_screen(machine, picture), _LAST_SCREEN_S)
         raise
 
 
-async def _keep_screen(machine: Machine, picture: Path) -> None:
+async def _keep_screen(machine: Machine, picture: Path) -> Never:
     while True:
         await asyncio.sleep(_SCREEN_EVERY_S)
         await _take_screen(machine, picture)
@@ -43,7 +53,7 @@ async def _take_screen(machine: Machine, picture: Path) -> None:
             await machine.screenshot(picture)
 
 
-def write_answers(folder: Path, answers: dict[str, str], env: Env) -> None:
+def write_answers(answers: Mapping[str, str], env: Env) -> None:
     """Keep the answer files as the guest got them, masked."""
     for name, text in answers.items():
-        write_kept(folder / "answers" / name.replace("/", "_"), env.masker.mask(text), mode=0o600)
+        write_kept(env.workspace / EVIDENCE / "answers" / name.replace("/", "_"), env.masker.mask(text), mode=0o600)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,12 @@ from osimager.aio import in_thread, supervised
 from osimager.build.credentials import Credentials
 from osimager.build.disks import create_disk
 from osimager.build.evidence import witnessed, write_answers
+from osimager.build.machines import InstalledDisk, Rig
 from osimager.config.sections import Rung
 from osimager.env import Env
 from osimager.errors import StageTimeout
 from osimager.events import AnswerFetched
 from osimager.holes import ANSWER_URL, fill_holes
-from osimager.machine.firmware import make_variables
 from osimager.machine.qemu import DirectBoot, MachineRun, start_machine
 from osimager.media.answer_server import AnswerServer, open_answer_server
 from osimager.media.initrd import append_files
@@ -31,15 +32,6 @@ from osimager.units import format_duration
 
 # Where QEMU's user network puts this host, unless a static network says otherwise (qemu(1), -netdev user).
 _HOST_IN_GUEST = "10.0.2.2"
-
-
-@dataclass(frozen=True, slots=True)
-class InstalledDisk:
-    """What INSTALL leaves: the disk, the firmware's variables beside it (UEFI), and the way in that was planted."""
-
-    disk: Path
-    variables: Path | None
-    credentials: Credentials
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +49,7 @@ class Seed:
 async def open_seed(plan: BuildPlan, credentials: Credentials, env: Env) -> AsyncIterator[Seed]:
     """Fill the answers with this build's values, write the seed ISO and open the answer server, as planned."""
     answers = {answer.name: fill_holes(answer.text, credentials.holes) for answer in plan.install.answers}
-    write_answers(env.workspace / "evidence", answers, env)
+    write_answers(answers, env)
     async with contextlib.AsyncExitStack() as up:
         holes, server, iso = dict(credentials.holes), None, None
         content = {name: text.encode() for name, text in answers.items()}
@@ -73,25 +65,20 @@ async def open_seed(plan: BuildPlan, credentials: Credentials, env: Env) -> Asyn
         yield Seed(credentials, content, iso, server, holes)
 
 
-async def install(plan: BuildPlan, media: MediaFacts, seed: Seed, host: HostFacts, env: Env) -> InstalledDisk:
+async def install(plan: BuildPlan, media: MediaFacts, seed: Seed, rig: Rig, env: Env) -> InstalledDisk:
     """Run the installer's machine to its end, as often as it restarts. Raises MachineError, GuestGone, StageTimeout."""
     shape = plan.install.machine
     disk = await create_disk(env.workspace / "disk.qcow2", shape.disks[0].size_bytes)
-    variables = await make_variables(host.firmware, env.workspace / "variables.qcow2") if host.firmware else None
+    variables = await rig.clean_variables(env.workspace / "variables.qcow2")
     direct = await _direct_boot(plan, media, seed, env)
+    base = dataclasses.replace(
+        rig.make_run("installer", shape, env, disk=disk, variables=variables),
+        cds=tuple(path for path in (media.path, seed.iso) if path is not None),
+        ends_on_reset=True,
+        end_expected=True,
+    )
     for turn in range(plan.install.restarts + 1):
-        run = MachineRun(
-            role="installer",
-            shape=shape,
-            host=host,
-            disks=(disk,),
-            cds=tuple(path for path in (media.path, seed.iso) if path is not None),
-            direct=direct if turn == 0 else None,
-            variables=variables,
-            ends_on_reset=True,
-            end_expected=True,
-            serial_log=env.workspace / "evidence" / "serial-installer.log",
-        )
+        run = dataclasses.replace(base, direct=direct if turn == 0 else None)
         if await _run_installer(run, plan, seed, env, first=turn == 0) is EndReason.GUEST_SHUTDOWN:
             break
     return InstalledDisk(disk, variables, seed.credentials)
@@ -102,7 +89,7 @@ async def _run_installer(run: MachineRun, plan: BuildPlan, seed: Seed, env: Env,
     boot = plan.install.boot
     async with (
         start_machine(run, env) as machine,
-        witnessed(machine, env.workspace / "evidence", role=run.role),
+        witnessed(machine, env, role=run.role),
         contextlib.AsyncExitStack() as up,
     ):
         if first and seed.server is not None:

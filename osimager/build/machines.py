@@ -1,41 +1,99 @@
-"""The machines of a build after the installer's: the installed system that is provisioned, and the image on trial."""
+"""The machines of a build: what they have in common, and the installed system that is provisioned."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
 
-from osimager.build.evidence import witnessed
-from osimager.build.install import InstalledDisk
+from osimager.build.credentials import Credentials
+from osimager.build.evidence import EVIDENCE, witnessed
 from osimager.env import Env
+from osimager.events import Notice
+from osimager.kept import write_kept
+from osimager.machine.firmware import make_variables
 from osimager.machine.qemu import MachineRun, start_machine
+from osimager.plan.argv import Display
 from osimager.plan.facts import HostFacts
-from osimager.plan.model import BuildPlan
+from osimager.plan.model import BuildPlan, MachineShape
 from osimager.ports import Machine
-from osimager.provision.ssh import SshCommunicator, open_ssh
+from osimager.proc import find_tool, run_foreground
+from osimager.provision.planting import plant_key
+from osimager.provision.ssh import BuildKey, SshCommunicator, open_ssh
+
+
+@dataclass(frozen=True, slots=True)
+class Rig:
+    """What every machine of a build runs on: this host, and where the guest's screen is shown."""
+
+    host: HostFacts
+    display: Display = Display.NONE
+
+    def make_run(self, role: str, shape: MachineShape, env: Env, *, disk: Path, variables: Path | None) -> MachineRun:
+        """Give what all runs have in common."""
+        return MachineRun(
+            role=role,
+            shape=shape,
+            host=self.host,
+            disks=(disk,),
+            variables=variables,
+            serial_log=env.workspace / EVIDENCE / f"serial-{role}.log",
+            display=self.display,
+            vnc_socket=env.workspace / "vnc" if self.display is Display.VNC else None,
+        )
+
+    async def clean_variables(self, path: Path) -> Path | None:
+        """Make firmware variables as a new machine has them (UEFI), or none (BIOS)."""
+        return None if self.host.firmware is None else await make_variables(self.host.firmware, path)
+
+
+@dataclass(frozen=True, slots=True)
+class InstalledDisk:
+    """What INSTALL leaves: the disk, the firmware's variables beside it (UEFI), and the way in that was planted."""
+
+    disk: Path
+    variables: Path | None
+    credentials: Credentials
 
 
 @contextlib.asynccontextmanager
-async def start_installed(
-    plan: BuildPlan, installed: InstalledDisk, host: HostFacts, env: Env
-) -> AsyncIterator[Machine]:
+async def start_installed(plan: BuildPlan, installed: InstalledDisk, rig: Rig, env: Env) -> AsyncIterator[Machine]:
     """Boot the installed disk: no installer media, no kernel of ours."""
-    run = MachineRun(
-        role="target",
-        shape=plan.machine,
-        host=host,
-        disks=(installed.disk,),
-        variables=installed.variables,
-        ssh_port=plan.access.port,
-        serial_log=env.workspace / "evidence" / "serial-target.log",
-    )
-    async with start_machine(run, env) as machine, witnessed(machine, env.workspace / "evidence", role=run.role):
+    run = rig.make_run("target", plan.machine, env, disk=installed.disk, variables=installed.variables)
+    run = dataclasses.replace(run, ssh_port=plan.access.port)
+    async with start_machine(run, env) as machine, witnessed(machine, env, role=run.role):
         yield machine
 
 
-def open_guest(
-    plan: BuildPlan, installed: InstalledDisk, machine: Machine, env: Env
-) -> AbstractAsyncContextManager[SshCommunicator]:
-    """Wait until the installed system lets this build's key in; the machine's death ends the wait."""
-    return open_ssh(machine.endpoint, plan.access, installed.credentials.key, env)
+@contextlib.asynccontextmanager
+async def open_guest(
+    plan: BuildPlan, installed: InstalledDisk, machine: Machine, env: Env, *, shell: bool = False
+) -> AsyncIterator[SshCommunicator]:
+    """Wait until the installed system lets this build's key in; the machine's death ends the wait.
+
+    With `shell` an error in the block opens a session in the guest, on this terminal, before it is passed on.
+    """
+    key = installed.credentials.key
+    async with open_ssh(machine.endpoint, plan.access, key, env) as guest:
+        if plan.access.password is not None:
+            await plant_key(guest, plan.access, key)
+        try:
+            yield guest
+        except Exception:
+            if shell:
+                await _open_shell(plan, key, machine, env)
+            raise
+
+
+async def _open_shell(plan: BuildPlan, key: BuildKey, machine: Machine, env: Env) -> None:
+    """Run OpenSSH in the foreground with the build's key, which lies 0600 in the workspace meanwhile."""
+    file = env.workspace / "shell-key"
+    write_kept(file, key.private, mode=0o600)
+    env.emit(Notice("the build failed: this is a shell in its guest; the build ends when you leave it"))
+    options = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR")
+    words = [word for option in options for word in ("-o", option)]
+    where = [f"{plan.access.user}@{machine.endpoint.host}", "-p", str(machine.endpoint.port)]
+    await run_foreground([find_tool("ssh", package="openssh-client"), *words, "-i", file, *where])
+    file.unlink(missing_ok=True)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import glob
 import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
-from osimager.config.catalog import Catalog, Configuration
+from osimager.config.catalog import Catalog
+from osimager.config.configuration import Configuration
+from osimager.config.markers import as_text
 from osimager.config.sections import IsoEntry
 from osimager.errors import MediaError, UsageError
 from osimager.paths import Places, search_path
@@ -36,6 +40,8 @@ def choose_media(
         raise UsageError(
             f"no ISO is known for {configuration.target.short}", hint="give one: --iso NAME, --iso PATH or --iso URL"
         )
+    if catalog.roots.old_tree is not None and "://" in text:
+        return _from_old_url(configuration, text, checksum, iso_path)
     sha256 = parse_checksum(checksum)
     if "://" in text:
         return _from_url(text, sha256, checksum)
@@ -104,6 +110,24 @@ def _from_url(url: str, sha256: str | None, said: str | None) -> MediaPlan:
         raise UsageError(f"{url} is neither http nor https", hint="download it yourself and say --iso PATH")
     name = PurePosixPath(urlsplit(url).path).name or "download.iso"
     return MediaPlan(name=name, filename=name, urls=(url,), sha256=sha256)
+
+
+def _from_old_url(configuration: Configuration, url: str, said: str | None, iso_path: Sequence[Path]) -> MediaPlan:
+    """Give the plan for the URL of an OSImager 1.x spec: a file of its name goes first, as it did there.
+
+    Packer's `iso_checksum` is a digest, `file:URL` or `none`; `--iso-checksum` goes before it.
+    """
+    place = configuration.merged.place("config", "iso_checksum")
+    raw = configuration.merged.tables["config"].get("iso_checksum")
+    told = said or as_text(configuration.renderer.resolve_value(raw, place)) or "none"
+    checksum_url = told.removeprefix("file:") if told.startswith("file:") else None
+    sha256 = None if checksum_url else parse_checksum(told)
+    name = PurePosixPath(urlsplit(url).path).name
+    local = _find_local(iso_path, [glob.escape(name)])
+    if local is not None:
+        return MediaPlan(name=name, filename=name, path=local, sha256=sha256, origin=place)
+    media = _from_url(url, sha256, "none")
+    return dataclasses.replace(media, checksum_url=checksum_url, origin=place)
 
 
 def _find_local(folders: Sequence[Path], patterns: Sequence[str]) -> Path | None:

@@ -12,44 +12,46 @@ from osimager.build.credentials import credential_defs
 from osimager.build.lookups import HostLookups
 from osimager.build.media_choice import choose_media, default_iso_path
 from osimager.build.request import BuildRequest
-from osimager.config.catalog import Catalog, Configuration
+from osimager.build.steps import DEFAULT_PROFILE, make_steps, needs_ansible
+from osimager.config.catalog import Catalog
+from osimager.config.configuration import Configuration
+from osimager.config.lookups import Lookups
+from osimager.config.settings import load_settings
 from osimager.env import Env
 from osimager.events import Notice
 from osimager.holes import ANSWER_URL, hole
 from osimager.machine.host import inspect_host
-from osimager.paths import Places, search_path
-from osimager.plan.digests import to_plain
+from osimager.paths import Places
+from osimager.plan.digests import Protect, make_known_digests, to_plain
 from osimager.plan.facts import HostFacts
 from osimager.plan.model import BuildPlan, OutputPlan
 from osimager.plan.resolve import resolve_plan
-from osimager.provision.scripts import load_steps
-from osimager.redact import Masker
 from osimager.registry.entry import make_id
-
-DEFAULT_PROFILE = "default"
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What RESOLVE gives: the plan, the configuration it came from (for `explain`), and this host."""
+    """What RESOLVE gives: the plan, the configuration it came from, this host, and how digests hold secrets."""
 
     plan: BuildPlan
     configuration: Configuration
     host: HostFacts
+    protect: Protect
 
 
-def resolve_configuration(asked: BuildRequest, places: Places, masker: Masker) -> tuple[Catalog, Configuration]:
+def resolve_configuration(asked: BuildRequest, places: Places, lookups: Lookups) -> tuple[Catalog, Configuration]:
     """Resolve the target's configuration, this build's own values standing as holes."""
-    catalog = open_catalog(asked.project, places, asked.data_dir)
-    lookups = HostLookups(places, masker, offline=asked.options.offline)
+    catalog = open_catalog(asked.project, places, asked.data_dir, asked.settings)
     given = {**credential_defs(), ANSWER_URL: hole(ANSWER_URL), **asked.request.given}
     return catalog, catalog.resolve(dataclasses.replace(asked.request, given=given), lookups)
 
 
 async def prepare(asked: BuildRequest, env: Env) -> Prepared:
     """Resolve `asked` to a plan. Raises ConfigError(s), UsageError, PrerequisiteError, MediaError."""
-    catalog, configuration = await in_thread(lambda: resolve_configuration(asked, env.places, env.masker))
-    for warning in configuration.warnings:
+    settings = asked.settings or load_settings(env.places)
+    lookups = HostLookups(env.places, env.masker, offline=asked.options.offline, secrets=settings.secrets)
+    catalog, configuration = await in_thread(lambda: resolve_configuration(asked, env.places, lookups))
+    for warning in (*settings.warnings, *configuration.warnings):
         env.emit(Notice(warning, "warning"))
     arch = parse_arch(configuration.target.arch)
     firmware = (
@@ -60,17 +62,15 @@ async def prepare(asked: BuildRequest, env: Env) -> Prepared:
         configuration,
         catalog,
         checksum=asked.iso_checksum,
-        iso_path=default_iso_path(asked.project, env.places),
+        iso_path=(*settings.iso_path, *default_iso_path(asked.project, env.places)),
         project=asked.project,
         places=env.places,
     )
-    target = configuration.target
-    own_profile = [] if configuration.profile == DEFAULT_PROFILE else [configuration.profile]
-    steps = load_steps(
-        search_path("scripts.d", project=asked.project, places=env.places),
-        names=(*own_profile, target.name, target.dist),
-        files=asked.steps,
-    )
+    steps = make_steps(configuration, catalog, asked, env.places, is_secret=lambda text: env.masker.mask(text) != text)
+    if needs_ansible(steps):
+        from osimager.provision.ansible import find_playbook_program
+
+        find_playbook_program()  # now, not after an hour of installing
     plan = resolve_plan(
         configuration,
         host=host,
@@ -79,7 +79,11 @@ async def prepare(asked: BuildRequest, env: Env) -> Prepared:
         output=_output(asked, configuration, env),
         options=asked.options,
     )
-    return Prepared(plan, configuration, host)
+    for answer in plan.install.answers:
+        lookups.learn(answer.text)
+    for value in plan.defs:
+        lookups.learn(value.value)
+    return Prepared(plan, configuration, host, lookups.protect)
 
 
 def _output(asked: BuildRequest, configuration: Configuration, env: Env) -> OutputPlan:
@@ -96,11 +100,18 @@ def _output(asked: BuildRequest, configuration: Configuration, env: Env) -> Outp
     )
 
 
-def plan_to_json(prepared: Prepared) -> object:
-    """Give the plan as `docs/contracts.md` defines it: plain data, this build's values named, not filled."""
-    return {"v": 1, **_as_mapping(to_plain(prepared.plan)), "host": to_plain(prepared.host.accelerator)}
+def plan_to_json(prepared: Prepared, mask: Protect) -> dict[str, object]:
+    """Give the plan as `docs/contracts.md` defines it: plain data, each text masked, this build's values named.
 
-
-def _as_mapping(value: object) -> dict[str, object]:
-    assert isinstance(value, dict)
-    return value
+    `digests` are what is known before FETCH: of each input of INSTALL (null: FETCH brings it), of each step by itself,
+    and, where all inputs are known, the stages' own.
+    """
+    plan = to_plain(prepared.plan, mask)
+    assert isinstance(plan, dict)
+    return {
+        "v": 1,
+        **plan,
+        "warnings": to_plain(prepared.configuration.warnings, mask),
+        "host": to_plain(prepared.host.accelerator),
+        "digests": to_plain(make_known_digests(prepared.plan, prepared.protect)),
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import tempfile
 from collections.abc import Callable, Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 from osimager.aio import in_thread
 from osimager.arch import Arch, Firmware
 from osimager.build.disks import create_overlay, read_size
-from osimager.build.trial import clean_variables
+from osimager.build.machines import Rig
 from osimager.env import Clock, Env
 from osimager.errors import UsageError
 from osimager.events import Bus, Sink
@@ -82,17 +83,10 @@ async def _make_run(entry: Entry, env: Env, *, public_key: Path, display: Displa
         disks=(DiskShape("disk0", await read_size(disk)),),
         nics=(NicShape("nic0"),),
     )
-    return MachineRun(
-        role="run",
-        shape=shape,
-        host=host,
-        disks=(disk,),
-        cds=(seed,),
-        variables=await clean_variables(host, env),
-        serial_log=env.workspace / "serial.log",
-        end_expected=True,
-        display=display,
-        vnc_socket=env.workspace / "vnc" if display is Display.VNC else None,
+    rig = Rig(host, display)
+    variables = await rig.clean_variables(env.workspace / "variables.qcow2")
+    return dataclasses.replace(
+        rig.make_run("run", shape, env, disk=disk, variables=variables), cds=(seed,), end_expected=True
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -10,13 +11,12 @@ from pathlib import Path
 
 from osimager.build.credentials import Credentials
 from osimager.build.evidence import witnessed
+from osimager.build.machines import Rig
 from osimager.env import Env
 from osimager.finalize import verify as trial_by
 from osimager.finalize.seal import Sealed
-from osimager.machine.firmware import make_variables
-from osimager.machine.qemu import MachineRun, start_machine
+from osimager.machine.qemu import start_machine
 from osimager.media.seed import make_seed
-from osimager.plan.facts import HostFacts
 from osimager.plan.model import Access, BuildPlan
 from osimager.ports import Communicator, Endpoint, Machine
 from osimager.provision.ssh import BuildKey, has_login, make_key, open_ssh
@@ -31,7 +31,7 @@ class Trial:
     sealed: Sealed
 
 
-async def verify(plan: BuildPlan, trial: Trial, host: HostFacts, env: Env) -> trial_by.VerifyReport:
+async def verify(plan: BuildPlan, trial: Trial, rig: Rig, env: Env) -> trial_by.VerifyReport:
     """Boot the image as its user will, and prove what was promised. Raises PublishError for what does not hold."""
     key = make_key(env)
 
@@ -40,17 +40,10 @@ async def verify(plan: BuildPlan, trial: Trial, host: HostFacts, env: Env) -> tr
 
     @contextlib.asynccontextmanager
     async def start(disk: Path, cds: tuple[Path, ...]) -> AsyncIterator[Machine]:
-        run = MachineRun(
-            role="verify",
-            shape=plan.machine,
-            host=host,
-            disks=(disk,),
-            cds=cds,
-            variables=await clean_variables(host, env),
-            ssh_port=plan.access.port,
-            serial_log=env.workspace / "evidence" / "serial-verify.log",
-        )
-        async with start_machine(run, env) as machine, witnessed(machine, env.workspace / "evidence", role=run.role):
+        variables = await rig.clean_variables(env.workspace / "clean-variables.qcow2")
+        run = rig.make_run("verify", plan.machine, env, disk=disk, variables=variables)
+        run = dataclasses.replace(run, cds=cds, ssh_port=plan.access.port)
+        async with start_machine(run, env) as machine, witnessed(machine, env, role=run.role):
             yield machine
 
     means = trial_by.Means(
@@ -61,13 +54,6 @@ async def verify(plan: BuildPlan, trial: Trial, host: HostFacts, env: Env) -> tr
         find_accepted=functools.partial(_find_accepted, plan.access.user, trial.credentials),
     )
     return await trial_by.verify(trial.image, plan.seal, trial.sealed, means, env, hostname=plan.hostname)
-
-
-async def clean_variables(host: HostFacts, env: Env) -> Path | None:
-    """Make firmware variables as a new machine has them (UEFI), or none (BIOS)."""
-    if host.firmware is None:
-        return None
-    return await make_variables(host.firmware, env.workspace / "clean-variables.qcow2")
 
 
 async def _find_accepted(user: str, credentials: Credentials, endpoint: Endpoint) -> tuple[str, ...]:
