@@ -102,13 +102,24 @@ _VALIDATORS: Final[Mapping[str, tuple[_Validator, ...]]] = {
 }
 
 
+# Files beside the answer file proper: NoCloud's own, which are YAML and no cloud-config.
+_BESIDE: Final = frozenset(("meta-data", "network-config"))
+_YAML: Final = _Validator("YAML", autoinstall.check_yaml)
+
+
+def _validators_of(file: AnswerFile) -> tuple[_Validator, ...]:
+    if file.name in _BESIDE and file.format in ("autoinstall", "cloud-config"):
+        return (_YAML,)
+    return _VALIDATORS.get(file.format, ())
+
+
 async def check_answers(files: Iterable[AnswerFile]) -> Report:
     """Check `files`, each distinct text once. Raises nothing for a bad file: see the report."""
     groups: dict[tuple[str, str, str], dict[tuple[str, str], list[AnswerFile]]] = {}
     validators: dict[tuple[str, str, str], _Validator] = {}
     unknown: set[str] = set()
     for file in files:
-        found = _VALIDATORS.get(file.format, ())
+        found = _validators_of(file)
         if not found:
             unknown.add(file.format)
         for validator in found:

@@ -128,14 +128,24 @@ async def check_keys(_version: str, files: Sequence[tuple[str, str]]) -> Sequenc
         first = text.partition("\n")[0].rstrip()
         if first != HEADER:
             found.append(Finding(index, 1, f"cloud-init takes only a text that begins with {HEADER}"))
-        try:
-            document = load_yaml(Path(name), text)
-        except ConfigError as exc:
-            line = exc.where[0].line if exc.where else None
-            found.append(Finding(index, line, exc.what, exc.hint))
+        problem, document = _read(index, name, text)
+        if problem is not None:
+            found.append(problem)
             continue
         found += [Finding(index, line, what, hint) for line, what, hint in _document_problems(document)]
     return found
+
+
+async def check_yaml(_version: str, files: Sequence[tuple[str, str]]) -> Sequence[Finding]:
+    """Check that each text is YAML with no key twice."""
+    return [problem for index, file in enumerate(files) if (problem := _read(index, *file)[0]) is not None]
+
+
+def _read(index: int, name: str, text: str) -> tuple[Finding | None, Value]:
+    try:
+        return None, load_yaml(Path(name), text)
+    except ConfigError as exc:
+        return Finding(index, exc.where[0].line if exc.where else None, exc.what, exc.hint), None
 
 
 Said = tuple[int | None, str, str | None]
