@@ -43,12 +43,13 @@ class StageDeadline(click.ParamType[tuple[Deadline, ...]]):
         if isinstance(value, tuple):
             return value
         stage, _, duration = str(value).rpartition("=")
+        if stage and stage.upper() not in Stage.__members__:
+            self.fail(f"no stage {stage!r}: they are {', '.join(each.lower() for each in Stage)}", param, ctx)
         try:
             seconds = parse_duration(duration)
-            stages = (Stage(stage.upper()),) if stage else tuple(Stage)
         except ValueError as error:
-            known = ", ".join(each.lower() for each in Stage)
-            self.fail(f"{error}; the stages are {known}", param, ctx)
+            self.fail(str(error), param, ctx)
+        stages = (Stage[stage.upper()],) if stage else tuple(Stage)
         if seconds <= 0:
             self.fail("a deadline is longer than 0 seconds", param, ctx)
         return tuple(Deadline(each, seconds) for each in stages)

@@ -65,7 +65,7 @@ class PlainLines:
             return (
                 f"warning: {event.text}" if event.level == "warning" else (event.text if self._verbosity >= 0 else None)
             )
-        if self._verbosity < 0 and not (isinstance(event, StageChanged) and event.to is State.FAILED):
+        if self._verbosity < 0:
             return None
         if isinstance(event, OutputLine) and self._verbosity < 1 and event.source.partition(" ")[0] in _CHATTY:
             return None
@@ -89,6 +89,7 @@ def describe(event: object) -> str | None:
             return f"{of}"
         case StageChanged(of, to, detail, seconds):
             took = f" {format_duration(seconds)}" if seconds is not None else ""
+            detail = "" if to is State.FAILED else detail  # the error itself follows
             return f"{of} {_MARK.get(to, '')} {to.lower()}{took}{': ' + detail if detail else ''}"
         case Awaiting(what, deadline_s):
             return f"  waiting for {what} (at most {format_duration(deadline_s)})"
