@@ -34,6 +34,7 @@ _CRYPT = re.compile(
     rf"{_SEPARATOR}(?:[\w./]|\\/|%2[Ff]){{20,}}"
 )
 
+
 # What stands behind the first characters of a form: the lengths of the forms that begin so, the longest first, and
 # the long forms that hold these characters at an offset.
 _Entry = tuple[tuple[int, ...], tuple[tuple[str, int], ...]]
@@ -137,6 +138,11 @@ class MaskedStream:
         """Give what was left without a line end."""
         rest, self._rest = self._rest, ""
         return self._masker.mask(rest)
+
+
+def find_hashes(text: str) -> list[str]:
+    """Give everything in `text` that looks like a crypt(3) hash."""
+    return [match[0] for match in _CRYPT.finditer(text)] if "$" in text else []
 
 
 def _is_word(text: str, start: int, end: int) -> bool:

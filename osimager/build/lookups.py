@@ -87,30 +87,6 @@ class HostLookups:
         return f"{masked}\0{hmac.digest(self.user_key(), text.encode(errors='surrogateescape'), hashlib.sha256).hex()}"
 
 
-class PlaceholderLookups:
-    """`config.lookups.Lookups` for checks: every secret, variable and host is there, and nobody is asked."""
-
-    def secret(self, path: str, key: str | None) -> str:
-        """Give a text that no check mistakes for a secret."""
-        return f"secret-{key}" if key else "secret"
-
-    def dns(self, host: str, servers: Sequence[str], search: Sequence[str]) -> str | None:
-        """Give an address of a network for documentation (RFC 5737)."""
-        return "192.0.2.1"
-
-    def environment(self, name: str) -> str | None:
-        """Give the variable, or a text in its place."""
-        return os.environ.get(name, "value")
-
-    def salt(self, purpose: str) -> str:
-        """Give one salt for all."""
-        return "placeholdersalt."
-
-    def is_writable(self, path: str) -> bool:
-        """Have every device."""
-        return True
-
-
 def load_user_key(places: Places) -> bytes:
     """Read, or make once, the 32 bytes of `digest.key`."""
     path: Path = places.data / "digest.key"

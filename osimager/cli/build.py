@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import Coroutine
 from pathlib import Path
@@ -94,15 +95,17 @@ def command(targets: tuple[str, ...], *, quiet: bool, verbose: int, as_json: boo
 def make_request(target: str, **said: Any) -> BuildRequest:
     """Turn the command line's words into the request that `build` takes."""
     from osimager.arch import Firmware, host_arch
-    from osimager.build.request import BuildRequest, OnError
-    from osimager.config.catalog import Request
+    from osimager.build.request import BuildRequest, OnError, apply_settings
+    from osimager.config.request import Request
     from osimager.config.sections import Rung
+    from osimager.config.settings import load_settings
+    from osimager.paths import Places
     from osimager.plan.model import SealMode
     from osimager.plan.options import BuildOptions
 
     timeouts: tuple[tuple[Deadline, ...], ...] = said.get("timeouts", ())
     boot, seal, firmware, memory = said.get("boot", "auto"), said.get("seal"), said["firmware"], said.get("memory")
-    return BuildRequest(
+    asked = BuildRequest(
         request=Request(
             target=target,
             host_arch=host_arch(),
@@ -141,6 +144,7 @@ def make_request(target: str, **said: Any) -> BuildRequest:
         force=said.get("force", False),
         on_error=OnError(said.get("on_error", "cleanup")),
     )
+    return apply_settings(asked, load_settings(Places.from_environment(os.environ)))
 
 
 def run(work: Coroutine[Any, Any, Any]) -> Any:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from osimager.cli.options import json_option, target_options
 from osimager.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from osimager.config.configuration import Configuration
 
 
 @click.command()
@@ -17,31 +22,49 @@ from osimager.errors import UsageError
 @target_options
 @json_option
 def command(target: str, key: str | None, *, as_json: bool, **said: Any) -> None:
-    """Show file and line of the value of KEY, and of each value that it overrode; without KEY, of every def."""
+    """Show file and line of the value of KEY, and of each value that it overrode; without KEY, of every value.
+
+    KEY is a def (`memory`) or a section's key (`machine.memory`). Values are shown as they are written, with their
+    markers: no secret is asked for.
+    """
     import os
 
     from osimager.build.prepare import resolve_configuration
     from osimager.cli.build import make_request
-    from osimager.holes import name_holes
+    from osimager.config.checks import PlaceholderLookups
     from osimager.paths import Places
-    from osimager.redact import Masker
 
-    masker = Masker()
-    _, configuration = resolve_configuration(make_request(target, **said), Places.from_environment(os.environ), masker)
-    keys = [key] if key else sorted(configuration.defs)
-    rows = []
-    for name in keys:
-        for rank, origin in enumerate(configuration.explain(name)):
-            value = masker.mask(name_holes(str(origin.value)))
-            rows.append(
-                {"key": name, "value": value, "place": str(origin.place), "section": origin.section, "rank": rank}
-            )
+    places = Places.from_environment(os.environ)
+    _, configuration = resolve_configuration(make_request(target, **said), places, PlaceholderLookups())
+    keys = [key] if key else _all_keys(configuration)
+    rows = [row for name in keys for row in _rows(configuration, name)]
     if key and not rows:
-        close = ", ".join(sorted(configuration.defs))
-        raise UsageError(f"{target} has no value called {key!r}", hint=f"its defs are {close}")
+        import difflib
+
+        known = _all_keys(configuration)
+        close = difflib.get_close_matches(key, known, 3) or known
+        raise UsageError(f"{target} has no value called {key!r}", hint=f"it has {', '.join(close)}")
     if as_json:
         click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
         return
     for row in rows:
         mark = "" if row["rank"] == 0 else "  overrode "
-        click.echo(f"{mark}{row['key']} = {row['value']}   {row['place']}  ({row['section']})")
+        section = f"  ({row['section']})" if row["section"] else ""
+        click.echo(f"{mark}{row['key']} = {row['value']}   {row['place']}{section}")
+
+
+def _all_keys(configuration: Configuration) -> list[str]:
+    """Name every value: defs bare, all others with their section, then what belongs to none (`iso`)."""
+    merged = configuration.merged
+    sections = [f"{name}.{key}" for name, table in merged.tables.items() if name != "defs" for key in table]
+    return [*sorted(configuration.defs), *sections, *sorted(merged.fields)]
+
+
+def _rows(configuration: Configuration, name: str) -> Iterator[dict[str, object]]:
+    from osimager.holes import name_holes
+
+    for rank, origin in enumerate(configuration.explain(name)):
+        value = origin.value if isinstance(origin.value, str) else json.dumps(origin.value, ensure_ascii=False)
+        place = {"path": str(origin.place.path), "line": origin.place.line}
+        row: dict[str, object] = {"key": name, "value": name_holes(value), "place": str(origin.place), **place}
+        yield {**row, "section": origin.section, "rank": rank}

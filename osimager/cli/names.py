@@ -23,15 +23,25 @@ def list_group(kind: str, text: str) -> click.Group:
     @json_option
     def list_names(project: Path, data_dir: Path | None, as_json: bool) -> None:
         from osimager.build.catalogues import open_catalog
+        from osimager.config.checks import list_named
         from osimager.paths import Places
 
         catalog = open_catalog(project.absolute(), Places.from_environment(os.environ), data_dir)
-        names = catalog.names_of(kind)
+        found = list_named(catalog, kind)
         if as_json:
-            rows = [{"name": name, "file": str(catalog.find_file(kind, name) or "built in")} for name in names]
-            click.echo(json.dumps(rows, indent=1))
-        else:
-            for name in names:
-                click.echo(name)
+            rows = [
+                {
+                    "name": each.name,
+                    "file": str(each.path or "built in"),
+                    "description": each.description,
+                    "arches": list(each.arches),
+                }
+                for each in found
+            ]
+            click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+            return
+        width = max((len(each.name) for each in found), default=0)
+        for each in found:
+            click.echo(f"{each.name:<{width}}  {each.description}".rstrip())
 
     return group

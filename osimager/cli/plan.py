@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,14 +35,15 @@ def show_plan(request: BuildRequest, *, as_json: bool) -> None:
     """Resolve `request` and print its plan, secrets masked and this build's values named."""
     from osimager.build.prepare import plan_to_json
 
-    prepared, masker = resolve(request)
+    prepared, mask = resolve(request)
     if as_json:
-        click.echo(masker(json.dumps(plan_to_json(prepared), indent=1, ensure_ascii=False)))
+        # Each text is masked before it is quoted: a mask laid over JSON could take a quote with it.
+        click.echo(json.dumps(plan_to_json(prepared, mask), indent=1, ensure_ascii=False))
     else:
-        click.echo(masker(_render(prepared)))
+        click.echo(mask(_render(prepared)))
 
 
-def resolve(request: BuildRequest) -> tuple[Prepared, Any]:
+def resolve(request: BuildRequest) -> tuple[Prepared, Callable[[str], str]]:
     """Run RESOLVE alone, with notices on stderr."""
     from osimager.build.prepare import prepare
     from osimager.cli.render import PlainLines
@@ -87,6 +89,8 @@ def _render(prepared: Prepared) -> str:
             if plan.install.serve
             else f"on a seed labelled {plan.install.seed.label}"
             if plan.install.seed
+            else "inside the initrd"
+            if plan.install.inject
             else "not given"
         ),
         *(f"step        {step.name}  {step.origin}" for step in plan.steps),
@@ -95,6 +99,8 @@ def _render(prepared: Prepared) -> str:
         f"output      {plan.output.folder / plan.output.stem}.qcow2",
         "deadlines   " + " ".join(f"{each.stage.lower()} {format_duration(each.seconds)}" for each in plan.deadlines),
     ]
+    width = max((len(each.name) for each in plan.defs), default=0)
+    lines += ["", "--- defs", *(f"{each.name:<{width}}  {name_holes(each.value)}" for each in plan.defs)]
     for answer in plan.install.answers:
         lines += ["", f"--- {answer.name}", name_holes(answer.text).rstrip()]
     return "\n".join(lines)

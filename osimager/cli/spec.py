@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from osimager.cli.options import json_option, project_option
+from osimager.cli.options import json_option, project_option, target_options
+from osimager.errors import ConfigError, ConfigErrors, UsageError
+
+if TYPE_CHECKING:
+    from osimager.build.checking import Checked
 
 
 @click.group()
@@ -42,6 +48,93 @@ def list_specs(dist: str | None, arch: str | None, project: Path, data_dir: Path
             for entry in found
         ]
         click.echo(json.dumps(fields, indent=1))
+    elif found:
+        click.echo("\n".join(map(str, found)))
+    for problem in catalog.problems:
+        place = f" ({problem.where[0]})" if problem.where else ""
+        click.echo(f"warning: {problem.what}{place}; osimager spec check --all says more", err=True)
+
+
+@command.command()
+@click.argument("target")
+@target_options
+@json_option
+def show(target: str, *, as_json: bool, **said: Any) -> None:
+    """Show what TARGET's spec says, resolved; secrets are not asked for, `secret-KEY` stands in their place."""
+    from osimager.build.checking import describe_target
+    from osimager.cli.build import make_request
+    from osimager.paths import Places
+
+    fields = describe_target(make_request(target, **said), Places.from_environment(os.environ))
+    if as_json:
+        click.echo(json.dumps(fields, indent=1, ensure_ascii=False))
         return
-    for entry in found:
-        click.echo(str(entry))
+    width = max(map(len, fields))
+    for name, value in fields.items():
+        if value not in (None, "", [], {}):
+            click.echo(f"{name:<{width}}  {_as_line(value)}")
+
+
+def _as_line(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_as_line, value))
+    if isinstance(value, dict):
+        return " ".join(f"{key}={_as_line(inner)}" for key, inner in value.items() if inner not in (None, "", [], {}))
+    return str(value)
+
+
+@command.command()
+@click.argument("targets", nargs=-1, metavar="[TARGET…]")
+@click.option("--all", "every", is_flag=True, help="Every target there is.")
+@click.option("--strict", is_flag=True, help="Count warnings as errors.")
+@click.option("--validate", is_flag=True, help="Run the answer formats' own validators too.")
+@target_options
+@json_option
+def check(targets: tuple[str, ...], *, every: bool, strict: bool, validate: bool, as_json: bool, **said: Any) -> None:
+    """Resolve and render TARGETs, placeholders in the place of secrets, and show all that is wrong at once."""
+    from osimager.build.checking import check_targets
+    from osimager.cli.build import make_request
+    from osimager.paths import Places
+
+    if every == bool(targets):
+        raise UsageError("name the targets to check, or all of them", hint="osimager spec check --all")
+    request = make_request(targets[0] if targets else "", **said)
+    places = Places.from_environment(os.environ)
+    checked = check_targets(request, places, targets=None if every else targets, strict=strict, validate=validate)
+    if as_json:
+        click.echo(json.dumps([each.to_json() for each in checked], indent=1, ensure_ascii=False))
+    _tell(checked)
+    errors = _unique(checked)
+    if errors:
+        raise ConfigErrors(errors)
+
+
+def _tell(checked: Sequence[Checked]) -> None:
+    """Say on stderr how many were checked, and what was passed over."""
+    wrong = sum(bool(each.errors) for each in checked)
+    needing = [each for each in checked if each.needs]
+    for skipped in sorted({text for each in checked for text in each.not_validated}):
+        click.echo(f"not validated: {skipped}", err=True)
+    for warning in sorted({text for each in checked for text in each.warnings}):
+        click.echo(f"warning: {warning}", err=True)
+    missing = sorted({each.missing_iso for each in checked if each.missing_iso})
+    if missing:
+        named = f"{', '.join(missing[:3])}{' …' if len(missing) > 3 else ''}"
+        click.echo(f"{len(missing)} ISOs are not in the catalogue ({named}): these build with --iso only", err=True)
+    if needing:
+        click.echo(f"{len(needing)} need what osimager does not have yet: they stop at RESOLVE", err=True)
+    click.echo(f"{len(checked)} targets checked, {wrong} with errors", err=True)
+
+
+def _unique(checked: Sequence[Checked]) -> list[ConfigError]:
+    """Give each error once: a mistake in a shared file is met by many targets. It names the first of them."""
+    found: dict[tuple[object, ...], tuple[ConfigError, list[str]]] = {}
+    for each in checked:
+        for error in each.errors:
+            found.setdefault((error.what, error.where, error.hint), (error, []))[1].append(each.target)
+    return [_naming(error, targets) for error, targets in found.values()]
+
+
+def _naming(error: ConfigError, targets: list[str]) -> ConfigError:
+    more = f" and {len(targets) - 1} more" if len(targets) > 1 else ""
+    return ConfigError(f"{targets[0]}{more}: {error.what}", where=error.where, hint=error.hint)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
+import json
+import re
 from collections.abc import Sequence
 
 from osimager.arch import Arch, Firmware, parse_arch
 from osimager.config.catalog import Configuration
+from osimager.config.escapes import escape_for
+from osimager.config.markers import as_text
 from osimager.config.sections import InstallerSection, MachineSection, Rung
 from osimager.errors import ConfigError, ConfigErrors
 from osimager.holes import ANSWER_URL, find_holes
@@ -37,6 +41,10 @@ from osimager.plan.options import BuildOptions
 _DEFAULT_MACHINE = {Arch.X86_64: "q35", Arch.I386: "pc", Arch.AARCH64: "virt"}
 _DEFAULT_CPU = {Arch.X86_64: "max", Arch.I386: "max", Arch.AARCH64: "max"}
 _NIC_MODELS = {"virtio": "virtio-net-pci"}
+# useradd(8) of Debian and EL; a key's line as sshd(8) has it, without options, and with a comment that needs no quotes.
+_USER_NAME = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
+_PUBLIC_KEY = re.compile(r"(ssh|ecdsa|sk-ssh|sk-ecdsa)-[\w@.-]+ [A-Za-z0-9+/]+=*( [^'\"\\\x00-\x1f\x7f]*)?")
+_CRYPT_HASH = re.compile(r"\$(1|5|6|7|y|gy|2[abxy])\$[\w./$,=-]+")
 
 
 def resolve_plan(
@@ -58,15 +66,7 @@ def resolve_plan(
             f"{configuration.target.short} needs {sections.needs}, which osimager does not have yet",
             hint="osimager spec list shows what every target needs",
         )
-    seal_mode = options.seal or (SealMode.MACHINE if options.name or _is_static(options.ip) else SealMode.TEMPLATE)
-    answers = tuple(
-        Answer(
-            file.dest,
-            "".join(configuration.render(part.text, part.place) for part in file.fragments),
-            _format(sections.installer),
-        )
-        for file in sections.files
-    )
+    answers = render_answers(configuration)
     shape = make_shape(configuration, host, options)
     boot = choose_boot(sections.installer, options)
     install = make_install(sections.installer, shape, boot, answers, offline=options.offline)
@@ -82,14 +82,49 @@ def resolve_plan(
         media=media,
         install=install,
         machine=shape,
-        access=Access(user=sections.access.user, port=sections.access.port),
+        access=Access(user=sections.access.user, port=sections.access.port, password=sections.access.password),
         steps=tuple(steps),
-        seal=SealPlan(seal_mode, sections.access.user),
+        seal=make_seal(configuration, options),
         verify=options.verify and sections.verify.enabled,
         output=output,
         deadlines=deadlines,
         notes=sections.notes,
     )
+
+
+def render_answers(configuration: Configuration) -> tuple[Answer, ...]:
+    """Render every answer file; values are escaped as the installer's format asks (XML, JSON, one line).
+
+    Raises ConfigErrors with everything that is wrong in them.
+    """
+    answer_format = configuration.sections.installer.format
+    escape = escape_for(answer_format) if answer_format else None
+    answers: list[Answer] = []
+    errors: list[ConfigError] = []
+    for file in configuration.sections.files:
+        parts = []
+        for part in file.fragments:
+            try:
+                parts.append(configuration.render(part.text, part.place, escape))
+            except ConfigErrors as exc:
+                errors += exc.errors
+            except ConfigError as exc:
+                errors.append(exc)
+        answers.append(Answer(file.dest, "".join(parts), answer_format))
+    if errors:
+        raise ConfigErrors(errors) if len(errors) > 1 else errors[0]
+    return tuple(answers)
+
+
+def make_seal(configuration: Configuration, options: BuildOptions) -> SealPlan:
+    """Decide how the image is sealed: as asked, as the spec wishes, else by whether it is somebody's own machine.
+
+    An account that the configuration keeps as a login is not removed, though the build got in by it.
+    """
+    section, user = configuration.sections.seal, configuration.sections.access.user
+    own = options.name or _is_static(options.ip)
+    wished = SealMode(section.mode) if section.mode else SealMode.MACHINE if own else SealMode.TEMPLATE
+    return SealPlan(options.seal or wished, user, remove_build_user=section.login != user)
 
 
 def choose_boot(installer: InstallerSection, options: BuildOptions) -> BootPlan:
@@ -199,10 +234,6 @@ def _is_static(address: str | None) -> bool:
     return bool(address) and address != "dhcp"
 
 
-def _format(installer: InstallerSection) -> str:
-    return installer.format
-
-
 def _text(configuration: Configuration, name: str) -> str:
     value = configuration.defs.get(name)
     return "" if value is None else str(value)
@@ -213,7 +244,8 @@ def _defs(configuration: Configuration) -> tuple[DefValue, ...]:
     found = []
     for name, value in sorted(configuration.defs.items()):
         origins = configuration.explain(name)
-        found.append(DefValue(name, "" if value is None else str(value), origins[0].place if origins else None))
+        text = json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else as_text(value)
+        found.append(DefValue(name, text, origins[0].place if origins else None))
     return tuple(found)
 
 
@@ -227,6 +259,10 @@ def _check(configuration: Configuration, install: InstallPlan, steps: Sequence[S
             for name in install.seed.files
             if name not in served
         ]
+    try:
+        check_login(configuration)
+    except ConfigErrors as exc:
+        errors += exc.errors
     if not _has_login(configuration, steps):
         errors.append(
             ConfigError(
@@ -238,9 +274,52 @@ def _check(configuration: Configuration, install: InstallPlan, steps: Sequence[S
         raise ConfigErrors(errors)
 
 
+def find_login(configuration: Configuration) -> str | None:
+    """Give the account that people keep: the spec's, or the profile's where it has a key or a password."""
+    if configuration.sections.seal.login is not None:
+        return configuration.sections.seal.login
+    defs = configuration.defs
+    opens = defs.get("authorized_keys") or defs.get("password")
+    return _text(configuration, "username") or None if opens else None
+
+
+def check_login(configuration: Configuration) -> None:
+    """Refuse a profile's login that no installer could make. Raises ConfigErrors."""
+    name, password = _text(configuration, "username"), _text(configuration, "password")
+    given = configuration.defs.get("authorized_keys")
+    keys = given if isinstance(given, list) else [given] if given else []
+    if configuration.sections.seal.login is not None or not (name or keys or password):
+        return
+    errors = []
+
+    def refuse(key: str, what: str, hint: str) -> None:
+        origins = configuration.explain(f"defs.{key}")
+        errors.append(ConfigError(what, where=origins[0].place if origins else None, hint=hint))
+
+    if not name:
+        what = "authorized_keys and password are of no use without a username"
+        refuse("authorized_keys" if keys else "password", what, "add username: NAME to the profile")
+    elif not _USER_NAME.fullmatch(name):
+        refuse("username", f"{name!r} cannot be the name of an account", "use a-z, 0-9, _ and -, at most 32 of them")
+    elif name == configuration.sections.access.user and name != "root":
+        what = f"the account {name!r} is the build's own, and goes when the image is sealed"
+        refuse("username", what, "choose another username, or another build_user under defs")
+    for key in keys:
+        if not isinstance(key, str) or not _PUBLIC_KEY.fullmatch(key):
+            refuse(
+                "authorized_keys", f"{as_text(key)[:40]!r} is not a public key", "paste the line of an id_….pub file"
+            )
+    if password and not _CRYPT_HASH.fullmatch(password):
+        hint = 'hash it: password: "6>users/ann:password<6" takes it from the secrets'
+        refuse("password", "the profile's password is not a crypt hash", hint)
+    if errors:
+        raise ConfigErrors(errors)
+
+
 def _has_login(configuration: Configuration, steps: Sequence[Step]) -> bool:
     """Tell whether somebody gets in: through cloud-init, or by a login that the configuration keeps."""
+    kept = find_login(configuration)
     has_cloud_init = configuration.defs.get("cloud_init", True) is not False and any(
         step.name == "base" for step in steps
     )
-    return has_cloud_init or configuration.sections.seal.login is not None
+    return has_cloud_init or kept is not None

@@ -1,0 +1,183 @@
+"""Configuration checked without a host: every target resolved and rendered, placeholders in the place of secrets."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from osimager.build.catalogues import open_catalog
+from osimager.build.prepare import resolve_configuration
+from osimager.build.request import BuildRequest
+from osimager.build.steps import make_steps
+from osimager.config.catalog import Catalog
+from osimager.config.checks import PlaceholderLookups, all_requests
+from osimager.config.configuration import Configuration
+from osimager.errors import ConfigError, ConfigErrors, Place, UsageError
+from osimager.holes import ANSWER_URL, BUILD_PASSWORD, BUILD_PASSWORD_CRYPT, BUILD_PUBLIC_KEY, hole
+from osimager.paths import Places
+from osimager.plan.digests import to_plain
+from osimager.plan.resolve import check_login, render_answers
+
+if TYPE_CHECKING:
+    from osimager.check.answers import Problem
+
+_GIVEN = {name: hole(name) for name in (ANSWER_URL, BUILD_PASSWORD, BUILD_PASSWORD_CRYPT, BUILD_PUBLIC_KEY)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """What was found out about one target. `needs` is what stops its build at RESOLVE, by the spec's own words.
+
+    `missing_iso` is the name of its ISO where the catalogue has none: it builds with `--iso` only.
+    """
+
+    target: str
+    errors: tuple[ConfigError, ...] = ()
+    warnings: tuple[str, ...] = ()
+    needs: str | None = None
+    missing_iso: str | None = None
+    not_validated: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, object]:
+        """Give one object of `spec check --json`."""
+        errors = [
+            {"what": error.what, "where": [str(place) for place in error.where], "hint": error.hint}
+            for error in self.errors
+        ]
+        fields = {"target": self.target, "ok": not errors, "errors": errors, "warnings": list(self.warnings)}
+        return {**fields, "needs": self.needs, "missing_iso": self.missing_iso}
+
+
+def check_targets(
+    asked: BuildRequest, places: Places, *, targets: Sequence[str] | None, strict: bool, validate: bool
+) -> list[Checked]:
+    """Check `targets`, None: all of them, with everything else that `asked` says. Nothing is raised for a bad one."""
+    catalog = open_catalog(asked.project, places, asked.data_dir, asked.settings)
+    names = [request.target for request in all_requests(catalog)] if targets is None else targets
+    checked = [_check(catalog, asked, name, places, strict=strict) for name in names]
+    if targets is None:
+        checked += [Checked(target=str(problem.where[0].path), errors=(problem,)) for problem in catalog.problems]
+    return _validate(checked, catalog, asked) if validate else checked
+
+
+def _validate(checked: Sequence[Checked], catalog: Catalog, asked: BuildRequest) -> list[Checked]:
+    """Add what the formats' own validators say of the answers; each text is shown to them once."""
+    from osimager.check.answers import AnswerFile, run_check
+
+    files = []
+    for each in checked:
+        if each.errors:
+            continue
+        configuration = resolve_checked(catalog, asked, each.target)
+        for answer in render_answers(configuration):
+            dist, version = configuration.target.dist, configuration.target.version
+            named = AnswerFile(
+                name=answer.name, text=answer.text, format=answer.format, dist=dist, version=version, target=each.target
+            )
+            files.append(named)
+    report = run_check(files)
+    said = [f"{name}: {why}" for name, why in report.not_at_hand.items()]
+    said += [f"there is no validator for {name or 'files without a format'}" for name in sorted(report.unknown)]
+    found = []
+    for each in checked:
+        own = [problem for problem in report.problems if problem.file.target == each.target]
+        errors = [_as_error(problem) for problem in own if not problem.is_warning]
+        warnings = [str(problem) for problem in own if problem.is_warning]
+        changed = dataclasses.replace(
+            each,
+            errors=(*each.errors, *errors),
+            warnings=(*each.warnings, *warnings),
+            not_validated=tuple(said),
+        )
+        found.append(changed)
+    return found
+
+
+def _as_error(problem: Problem) -> ConfigError:
+    return ConfigError(problem.what, where=Place(problem.file.name, problem.line), hint=problem.hint)
+
+
+def _check(catalog: Catalog, asked: BuildRequest, name: str, places: Places, *, strict: bool) -> Checked:
+    try:
+        configuration = resolve_checked(catalog, asked, name)
+        errors = list(_all_errors(configuration, catalog, asked, places))
+    except ConfigErrors as exc:
+        return Checked(target=name, errors=exc.errors)
+    except UsageError as exc:
+        return Checked(target=name, errors=(ConfigError(exc.what, where=exc.where, hint=exc.hint),))
+    except ConfigError as exc:
+        return Checked(target=name, errors=(exc,))
+    warnings = configuration.warnings
+    if strict:
+        errors += [ConfigError(warning, hint="without --strict this is a warning") for warning in warnings]
+        warnings = ()
+    return Checked(
+        target=name,
+        errors=tuple(errors),
+        warnings=warnings,
+        needs=configuration.sections.needs,
+        missing_iso=_find_missing_iso(configuration, catalog),
+    )
+
+
+def resolve_checked(catalog: Catalog, asked: BuildRequest, name: str) -> Configuration:
+    """Resolve the target `name` with placeholders. Raises ConfigError(s), UsageError."""
+    request = dataclasses.replace(asked.request, target=name, given={**_GIVEN, **asked.request.given})
+    return catalog.resolve(request, PlaceholderLookups())
+
+
+def _all_errors(
+    configuration: Configuration, catalog: Catalog, asked: BuildRequest, places: Places
+) -> Iterator[ConfigError]:
+    """Give what is wrong after resolving: in the answer files, the login, the steps."""
+    attempts = (
+        lambda: render_answers(configuration),
+        lambda: check_login(configuration),
+        lambda: (
+            None
+            if configuration.sections.needs
+            else make_steps(configuration, catalog, asked, places, is_secret=lambda _text: False)
+        ),
+    )
+    for attempt in attempts:
+        try:
+            attempt()
+        except ConfigErrors as exc:
+            yield from exc.errors
+        except ConfigError as exc:
+            yield exc
+
+
+def _find_missing_iso(configuration: Configuration, catalog: Catalog) -> str | None:
+    name = configuration.iso
+    if name is None or "/" in name or name.lower().endswith(".iso"):
+        return None
+    return name if catalog.find_iso(name, configuration.target.arch) is None else None
+
+
+def describe_target(asked: BuildRequest, places: Places) -> dict[str, object]:
+    """Give what `spec show` prints: the target, its spec's place, and its sections, as plain data."""
+    catalog, configuration = resolve_configuration(asked, places, PlaceholderLookups())
+    sections = configuration.sections
+    fields = configuration.merged.fields
+    return {
+        "target": str(configuration.target),
+        "spec": str(configuration.spec),
+        "profile": configuration.profile,
+        "profiles": list(catalog.names_of("profiles")),
+        "platforms": to_plain(fields.get("platforms")),
+        "locations": to_plain(fields.get("locations")),
+        "needs": sections.needs,
+        "status": sections.status,
+        "notes": list(sections.notes),
+        "iso": configuration.iso,
+        "machine": to_plain(sections.machine),
+        "installer": to_plain(sections.installer),
+        "access": {"user": sections.access.user, "port": sections.access.port, "method": sections.access.method},
+        "files": [file.dest for file in sections.files],
+        "steps": [{"kind": str(step.kind), "place": str(step.place)} for step in sections.steps],
+        "seal": to_plain(sections.seal),
+        "warnings": list(configuration.warnings),
+    }

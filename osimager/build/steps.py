@@ -1,0 +1,239 @@
+"""A target's steps: base.sh, the target's or profile's script, the profile's `scripts`, the spec's steps, `--step`."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from osimager.build.request import BuildRequest
+from osimager.config.catalog import Catalog
+from osimager.config.configuration import Configuration
+from osimager.config.markers import as_text
+from osimager.config.sections import StepKind as Kind
+from osimager.config.sections import StepSection
+from osimager.errors import ConfigError, ConfigErrors, Place
+from osimager.holes import find_holes, name_holes
+from osimager.paths import Places, search_path
+from osimager.plan.model import Step, StepKind
+from osimager.provision.scripts import find_script, load_script, load_steps
+
+DEFAULT_PROFILE = "default"
+# Folders beside a playbook that Ansible reads by itself.
+_ANSIBLE_FOLDERS = ("roles", "tasks", "handlers", "templates", "vars", "group_vars", "host_vars")
+_MOST_FILE_BYTES = 64 << 20
+
+
+def make_steps(
+    configuration: Configuration,
+    catalog: Catalog,
+    asked: BuildRequest,
+    places: Places,
+    *,
+    is_secret: Callable[[str], bool],
+) -> tuple[Step, ...]:
+    """Give all steps in their order. Raises ConfigErrors for what the spec and the profile name wrongly.
+
+    A tree of OSImager 1.x has its provisioners and `--step` only: it expects nothing of ours in the guest.
+    """
+    folders = search_path("scripts.d", project=asked.project, places=places)
+    loader = _Loader(configuration, catalog, folders, is_secret)
+    steps = list(loader.all(configuration.sections.steps))
+    if catalog.roots.old_tree is None:
+        target, profile = configuration.target, configuration.profile
+        own_profile = [] if profile == DEFAULT_PROFILE else [profile]
+        steps[:0] = loader.profile_scripts(load_steps(folders, names=(*own_profile, target.name, target.dist)))
+    if loader.errors:
+        raise ConfigErrors(loader.errors) if len(loader.errors) > 1 else loader.errors[0]
+    return (*steps, *load_steps((), names=(), files=asked.steps))
+
+
+def needs_ansible(steps: Sequence[Step]) -> bool:
+    """Tell whether a step is a playbook."""
+    return any(step.kind is StepKind.ANSIBLE for step in steps)
+
+
+class _Loader:
+    """Reads what steps name, and keeps what is wrong, to say all of it at once."""
+
+    def __init__(
+        self, configuration: Configuration, catalog: Catalog, folders: Sequence[Path], is_secret: Callable[[str], bool]
+    ) -> None:
+        self.configuration, self.catalog = configuration, catalog
+        self.folders, self.is_secret = folders, is_secret
+        self.errors: list[ConfigError] = []
+
+    def profile_scripts(self, first: Sequence[Step]) -> Iterator[Step]:
+        """Give `first`, and the scripts that the profile lists; one that has run already is not repeated."""
+        yield from first
+        names = self.configuration.defs.get("scripts")
+        origins = self.configuration.explain("defs.scripts")
+        place = origins[0].place if origins else Place("(profile)")
+        done = {Path(step.origin.path) for step in first}
+        for name in names if isinstance(names, list) else [names] if names else []:
+            try:
+                path = self.find(as_text(name), place)
+                if path not in done:
+                    yield load_script(path)
+            except ConfigError as exc:
+                self.errors.append(exc)
+
+    def all(self, sections: Sequence[StepSection]) -> Iterator[Step]:
+        """Give the steps of a spec."""
+        for section in sections:
+            try:
+                yield self.step(section)
+            except ConfigError as exc:
+                self.errors.append(exc)
+
+    def step(self, section: StepSection) -> Step:
+        """Give one step of a spec. Raises ConfigError for what it names and there is not."""
+        shared = Step(
+            name=f"{Path(section.place.path).name}:{section.place.line or 1}",
+            kind=StepKind.SCRIPT,
+            content=b"",
+            origin=section.place,
+            environment=tuple(sorted(section.environment.items())),
+            cache=section.cache,
+            inputs=self.inputs(section.inputs, section.place),
+        )
+        match section.kind:
+            case Kind.SCRIPT:
+                path = self.find(section.argument, section.place)
+                script = load_script(path)
+                return dataclasses.replace(shared, name=script.name, content=script.content, origin=Place(path))
+            case Kind.INLINE:
+                return dataclasses.replace(shared, content=_text(section.argument, section.place))
+            case Kind.SHELL_LOCAL:
+                content = _text(section.argument.rstrip("\n") + "\n", section.place)
+                return dataclasses.replace(shared, kind=StepKind.LOCAL, content=content)
+            case Kind.FILE:
+                return dataclasses.replace(
+                    shared,
+                    kind=StepKind.FILE,
+                    content=self.file(section),
+                    destination=section.dest or "",
+                    mode=0o644 if section.mode is None else section.mode,
+                )
+            case Kind.ANSIBLE:
+                return self.playbook(section, shared)
+
+    def file(self, section: StepSection) -> bytes:
+        """Give a file's bytes: one of the generated files, else one on disk."""
+        folder = as_text(self.configuration.defs.get("temp_dir"))
+        generated = section.argument.removeprefix(folder + "/") if folder else section.argument
+        for file in self.configuration.sections.files:
+            if file.dest == generated:
+                text = "".join(self.configuration.render(part.text, part.place) for part in file.fragments)
+                return _text(text, section.place)
+        return _read(self.find(section.argument, section.place), section.place)
+
+    def playbook(self, section: StepSection, shared: Step) -> Step:
+        """Give the step of a playbook: what it reads from the folders beside it is an input too."""
+        path = self.find(section.argument, section.place)
+        variables, arguments = split_arguments(section.arguments, section.place)
+        if secret := next((word for word in arguments if self.is_secret(word)), None):
+            what = f"the argument {secret.partition('=')[0]!r} of ansible-playbook holds a secret"
+            raise ConfigError(
+                what, where=section.place, hint="hand it over as a variable: environment, or --extra-vars"
+            )
+        beside = [path.parent / name for name in _ANSIBLE_FOLDERS]
+        return dataclasses.replace(
+            shared,
+            name=path.stem,
+            kind=StepKind.ANSIBLE,
+            content=_read(path, section.place),
+            origin=Place(path),
+            environment=tuple(sorted({**dict(shared.environment), **variables}.items())),
+            arguments=arguments,
+            inputs=(*shared.inputs, *(_digest(folder, path.parent) for folder in beside if folder.is_dir())),
+        )
+
+    def find(self, name: str, place: Place) -> Path:
+        """Find what a step names: beside the file that says so, then as a script, then under `files`."""
+        beside = Path(place.path).parent / name  # an absolute name stays itself
+        if beside.is_file():
+            return beside.absolute()
+        found = find_script(self.folders, name.removesuffix(".sh")) or self.catalog.find_source(name)
+        if found is None:
+            hint = f"looked in {', '.join(map(str, (beside.parent, *self.folders, *self.catalog.roots.files)))}"
+            raise ConfigError(f"the file {name!r} of a step does not exist", where=place, hint=hint)
+        return found
+
+    def inputs(self, patterns: Sequence[str], place: Place) -> tuple[str, ...]:
+        """Digest the files that a step says it depends on. Raises ConfigError for a pattern that finds none."""
+        base = Path(place.path).parent
+        digests = []
+        for pattern in patterns:
+            found = sorted(base.glob(pattern)) if not Path(pattern).is_absolute() else [Path(pattern)]
+            if not found or not found[0].exists():
+                raise ConfigError(
+                    f"no file is called {pattern!r}", where=place, hint=f"inputs are looked for in {base}"
+                )
+            digests += [_digest(path, base) for path in found]
+        return tuple(digests)
+
+
+def split_arguments(words: Sequence[str], place: Place) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Take `--extra-vars` out of the arguments of ansible-playbook: they go by a file, never by argv.
+
+    They are `KEY=VALUE …` in a shell's quotes, or a JSON object (ansible-playbook(1), "--extra-vars").
+    """
+    variables: dict[str, str] = {}
+    kept: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        option, equals, value = word.partition("=")
+        if option not in ("-e", "--extra-vars"):
+            kept.append(word)
+            continue
+        text = value if equals else next(rest, "")
+        if text.startswith("@"):
+            kept += [option, text]
+        else:
+            variables |= _variables(text, place)
+    return variables, tuple(kept)
+
+
+def _variables(text: str, place: Place) -> dict[str, str]:
+    try:
+        if text.lstrip().startswith("{"):
+            found = json.loads(text)
+            return {key: value if isinstance(value, str) else json.dumps(value) for key, value in found.items()}
+        pairs = (word.partition("=") for word in shlex.split(text))
+        return {key: value for key, equals, value in pairs if equals}
+    except ValueError as exc:
+        what = f"the extra variables of ansible-playbook cannot be read: {exc}"
+        raise ConfigError(what, where=place, hint="write KEY=VALUE …, or a JSON object") from None
+
+
+def _text(text: str, place: Place) -> bytes:
+    if holes := find_holes(text):
+        what = f"a step cannot hold {', '.join(map(name_holes, sorted(holes)))}: only the installer gets that"
+        raise ConfigError(what, where=place, hint="leave it out")
+    return text.encode()
+
+
+def _read(path: Path, place: Place) -> bytes:
+    try:
+        if path.stat().st_size > _MOST_FILE_BYTES:
+            raise ConfigError(
+                f"{path} is larger than {_MOST_FILE_BYTES >> 20} MiB", where=place, hint="fetch it instead"
+            )
+        return path.read_bytes()
+    except OSError as exc:
+        raise ConfigError(f"cannot read {path}: {exc.strerror}", where=place, hint="check the path") from exc
+
+
+def _digest(path: Path, base: Path) -> str:
+    """Give `NAME:sha256`; a folder's is taken over all its files with their names."""
+    digest = hashlib.sha256()
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if file.is_file() and not re.search(r"__pycache__|\.pyc$", str(file)):
+            digest.update(f"{file.relative_to(path.parent)}\0{file.stat().st_size}\0".encode(errors="surrogateescape"))
+            digest.update(file.read_bytes())
+    return f"{path.relative_to(base) if path.is_relative_to(base) else path}:{digest.hexdigest()}"

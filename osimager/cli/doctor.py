@@ -1,0 +1,66 @@
+"""`osimager doctor`: what this host can do, and what it lacks."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from osimager.cli.options import json_option
+from osimager.errors import PrerequisiteError
+from osimager.units import format_size
+
+if TYPE_CHECKING:
+    from osimager.machine.host import GuestReport, HostReport
+
+
+@click.command()
+@json_option
+def command(as_json: bool) -> None:
+    """Show what this host can do, and what it lacks. The exit status is 4 where it can build nothing."""
+    from osimager.machine.host import doctor_report
+    from osimager.paths import Places
+    from osimager.plan.digests import to_plain
+
+    host = asyncio.run(doctor_report(Places.from_environment(os.environ)))
+    buildable = [guest.arch for guest in host.guests if host.qemu_img and can_build(guest)]
+    if as_json:
+        fields = to_plain(host)
+        assert isinstance(fields, dict)
+        click.echo(json.dumps({"v": 1, **fields, "builds": buildable}, indent=1, ensure_ascii=False))
+    else:
+        for line in _lines(host):
+            click.echo(line)
+    if not buildable:
+        lacking = [guest.hint for guest in host.guests if guest.hint]
+        hint = (
+            lacking[0] if host.qemu_img else "install qemu-utils (Debian, Ubuntu), qemu-img (Fedora, EL), qemu (brew)"
+        )
+        raise PrerequisiteError("this host can build nothing", hint=hint)
+
+
+def can_build(guest: GuestReport) -> bool:
+    """Tell whether guests of this kind can be built: arm has no other firmware than UEFI."""
+    from osimager.arch import Arch
+
+    return guest.qemu is not None and (guest.firmware is not None or guest.arch is not Arch.AARCH64)
+
+
+def _lines(host: HostReport) -> Iterator[str]:
+    """Give the report as lines for people."""
+    free = f", {host.free_memory_mib} MiB free" if host.free_memory_mib is not None else ""
+    yield f"host      {host.system} {host.release} {host.arch}, {host.cores} CPUs, {host.memory_mib} MiB{free}"
+    yield f"cache     {host.cache}, {format_size(host.free_disk_bytes)} free"
+    yield f"qemu-img  {host.qemu_img or 'missing'}"
+    for guest in host.guests:
+        yield f"{guest.arch:<9} " + (f"QEMU {guest.version}  {guest.qemu}" if guest.qemu else "cannot be built")
+        if guest.accelerator:
+            yield f"          {guest.accelerator.accelerator}: {guest.accelerator.reason}"
+        if guest.firmware:
+            yield f"          UEFI {guest.firmware.code}"
+        if guest.problem:
+            yield f"          {guest.problem}: {guest.hint}"

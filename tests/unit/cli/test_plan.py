@@ -1,0 +1,170 @@
+"""`osimager plan`: everything that a build will do, no secret in it, and the same tomorrow."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from osimager.paths import Places
+from osimager.redact import MASK
+from tests.unit.cli.conftest import Run
+
+Write = Callable[[str, str], Path]
+pytestmark = pytest.mark.needs("qemu-system-x86_64")
+
+GOLDEN = Path(__file__).parents[2] / "golden/plans"
+QUOTED = "pa\"ss\\word, and' <more>"
+WEB = """
+provides: {dist: web, versions: ["1"], arches: [x86_64]}
+include: linux
+installer: {format: preseed, boot: [typed], boot_command: ["<enter>url=>>answer_url<</web.cfg<enter>"]}
+machine: {cpus: 1}
+defs: {secret: "|>web/app:password<|"}
+files:
+  - {dest: web.cfg, sources: [web.cfg]}
+steps:
+  - {inline: ["echo hello"], environment: {TOKEN: "|>web/app:password<|"}, cache: false}
+  - {script: tool, inputs: [data/*]}
+  - {file: motd, dest: /etc/motd, mode: "0600"}
+  - {file: web.cfg, dest: /root/web.cfg}
+  - {shell-local: "echo here"}
+"""
+
+
+@pytest.fixture
+def web(write: Write, project: Path, places: Places) -> Path:
+    write("specs/web/spec.yml", WEB)
+    write("specs/web/motd", "welcome\n")
+    write("specs/web/data/one", "1\n")
+    write("scripts.d/tool.sh", "#!/bin/sh\necho tool\n")
+    write("files/web.cfg", "password %>secret<% 6 6>web/app:password<6 on >>name<<\n")
+    write("web.iso", "an ISO\n")
+    places.config.mkdir(parents=True)
+    secrets = places.config / "secrets"
+    secrets.touch(0o600)
+    secrets.write_text(f"web/app password='{QUOTED.replace(chr(39), '')}'\n")
+    return project
+
+
+def plan(run: Run, web: Path, *words: str) -> dict[str, object]:
+    said = run("plan", "web-1", "--iso", str(web / "web.iso"), "--json", "--project", web, *words)
+    assert said.status == 0, said.err
+    found: dict[str, object] = said.json()
+    return found
+
+
+def test_plan_holds_everything_and_no_secret_in_any_form(run: Run, web: Path) -> None:
+    said = run("plan", "web-1", "--iso", str(web / "web.iso"), "--json", "--project", web)
+    secret = QUOTED.replace("'", "")
+    for form in (secret, json.dumps(secret)[1:-1], secret.encode().hex()):
+        assert form not in said.out + said.err
+    assert "$6$" not in said.out
+    found = said.json()
+    assert found["install"]["answers"] == [
+        {"name": "web.cfg", "text": f"password {MASK} 6 {MASK} on web-1\n", "format": "preseed"}
+    ]
+    assert {
+        key: value
+        for each in found["defs"]
+        if each["name"] == "secret"
+        for key, value in each.items()
+        if key != "origin"
+    } == {"name": "secret", "value": MASK}
+    assert set(found) >= {"target", "defs", "machine", "media", "install", "steps", "digests", "seal", "output"}
+    assert found["install"]["boot"]["boot_command"] == "<enter>url={{answer_url}}/web.cfg<enter>"
+
+
+def test_plan_for_people_masks_too(run: Run, web: Path) -> None:
+    said = run("plan", "web-1", "--iso", str(web / "web.iso"), "--project", web)
+    assert (said.status, f"password {MASK}" in said.out) == (0, True)
+    assert QUOTED.replace("'", "") not in said.out
+
+
+def test_steps_come_in_order_with_what_belongs_to_them(run: Run, web: Path, tmp_path: Path) -> None:
+    extra = tmp_path / "extra.sh"
+    extra.write_text("true\n")
+    found = plan(run, web)
+    steps = found["steps"]
+    assert isinstance(steps, list)
+    assert [(step["name"], step["kind"]) for step in steps] == [
+        ("base", "script"),
+        ("default", "script"),
+        ("spec.yml:9", "script"),
+        ("tool", "script"),
+        ("spec.yml:11", "file"),
+        ("spec.yml:12", "file"),
+        ("spec.yml:13", "local"),
+    ]
+    assert (steps[2]["environment"], steps[2]["cache"]) == ([["TOKEN", MASK]], False)
+    assert re.fullmatch("data/one:[0-9a-f]{64}", steps[3]["inputs"][0])
+    assert (steps[4]["destination"], steps[4]["mode"]) == ("/etc/motd", 0o600)
+
+
+def test_digests_know_what_is_known_before_fetch(run: Run, web: Path, write: Write) -> None:
+    before = plan(run, web)["digests"]
+    assert isinstance(before, dict)
+    assert (before["install"]["iso"], before["plan"]) == (None, None)
+    assert plan(run, web)["digests"] == before
+    known = plan(run, web, "-D", "x=1")["digests"]
+    assert known == before
+    write("scripts.d/tool.sh", "#!/bin/sh\necho another\n")
+    after = plan(run, web)["digests"]
+    assert isinstance(after, dict)
+    assert [old == new for old, new in zip(before["steps"], after["steps"], strict=True)] == [True] * 3 + [False] + [
+        True
+    ] * 3
+    assert after["install"] == before["install"]
+
+
+def test_changed_secret_changes_digests_that_nobody_can_guess_from(run: Run, web: Path, places: Places) -> None:
+    before = plan(run, web)["digests"]
+    (places.config / "secrets").write_text("web/app password=another\n")
+    after = plan(run, web)["digests"]
+    assert isinstance(before, dict)
+    assert isinstance(after, dict)
+    assert before["install"]["answers"] != after["install"]["answers"]
+    (places.data / "digest.key").unlink()
+    other_user = plan(run, web)["digests"]
+    assert isinstance(other_user, dict)
+    assert other_user["install"]["answers"] != after["install"]["answers"]
+    assert other_user["install"]["machine"] == after["install"]["machine"]
+
+
+def test_plan_is_as_it_was(run: Run, web: Path, check_golden: Callable[[Path, str], None]) -> None:
+    found = plan(run, web)
+    for key in ("host", "output", "digests", "deadlines"):  # this host's, and now's
+        del found[key]
+    text = json.dumps(found, indent=1, ensure_ascii=False) + "\n"
+    shipped = Path(__file__).parents[3]
+    text = text.replace(str(web), "PROJECT").replace(str(shipped), "SHIPPED")
+    text = re.sub(r'("name": "base",\n\s*"kind": "script",\n\s*"content": )"sha256:\w+"', r'\1"sha256:…"', text)
+    check_golden(GOLDEN / "web-1.json", re.sub(r"sha256:\w{64}", "sha256:…", text))
+
+
+def test_missing_secret_stops_with_place_and_remedy(run: Run, web: Path, places: Places) -> None:
+    (places.config / "secrets").unlink()
+    said = run("plan", "web-1", "--iso", str(web / "web.iso"), "--project", web)
+    assert said.status == 3
+    assert "specs/web/spec.yml:5" in said.err
+    assert "hint: export OSIMAGER_SECRET_WEB_APP_PASSWORD" in said.err
+
+
+def test_settings_give_what_was_not_said(run: Run, web: Path, places: Places) -> None:
+    (places.config / "config.yml").write_text("output: /images\nlocal_only: true\nnonsense: 1\n")
+    said = run("plan", "web-1", "--iso", str(web / "web.iso"), "--json", "--project", web)
+    assert "'nonsense' is unknown" in said.err
+    assert said.status == 3
+    assert "offline guest cannot fetch its answer file" in said.err
+    (places.config / "config.yml").write_text("output: /images\n")
+    found = plan(run, web)["output"]
+    assert isinstance(found, dict)
+    assert found["folder"] == "/images"
+
+
+def test_dry_run_of_build_shows_the_plan(run: Run, web: Path) -> None:
+    said = run("build", "web-1", "--iso", str(web / "web.iso"), "--dry-run", "--project", web)
+    assert (said.status, "qemu/local/web-1-x86_64" in said.out) == (0, True)

@@ -1,0 +1,133 @@
+"""`osimager spec`, `platform`, `location`, `schema`, `explain`: what can be built, and where values come from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.unit.cli.conftest import Run
+
+Write = Callable[[str, str], Path]
+WEB = """
+provides: {dist: web, versions: ["1", "2"], arches: [x86_64]}
+include: linux
+iso: web.iso
+installer: {format: preseed, kernel_arguments: ["url=>>answer_url<</web.cfg"]}
+defs: {secret: "|>web/app:password<|", memory: 1G}
+machine: {memory: ">>memory<<"}
+version_specific:
+  - version: "2"
+    defs: {memory: 2G}
+files:
+  - dest: web.cfg
+    sources: [web.cfg]
+"""
+
+
+@pytest.fixture
+def web(write: Write, project: Path) -> Path:
+    write("specs/web/spec.yml", WEB)
+    write("files/web.cfg", "password >>secret<< on >>name<<\n")
+    return project
+
+
+def test_list_gives_the_projects_targets_among_the_shipped(run: Run, web: Path) -> None:
+    assert run("spec", "list", "--dist", "web", "--project", web).out == "web-1-x86_64\nweb-2-x86_64\n"
+    [row] = [row for row in run("spec", "list", "--json", "--project", web).json() if row["target"] == "web-1-x86_64"]
+    assert row == {
+        "target": "web-1-x86_64",
+        "dist": "web",
+        "version": "1",
+        "arch": "x86_64",
+        "spec": str(web / "specs/web/spec.yml"),
+    }
+    assert run("spec", "list", "--dist", "web", "--arch", "arm64", "--project", web).out == ""
+
+
+def test_file_that_cannot_be_read_is_told_on_stderr(run: Run, web: Path, write: Write) -> None:
+    write("specs/bad/spec.yml", "provides: {dist: bad, versions: [1.0]}\n")
+    said = run("spec", "list", "--dist", "web", "--project", web)
+    assert said.out == "web-1-x86_64\nweb-2-x86_64\n"
+    assert "bad/spec.yml:1" in said.err
+
+
+def test_explain_gives_every_value_that_was_overridden_and_asks_for_no_secret(run: Run, web: Path) -> None:
+    rows = run("explain", "web-2", "memory", "--json", "--project", web).json()
+    assert [(row["value"], row["line"], row["section"]) for row in rows] == [
+        ("2G", 9, "version_specific '2' > defs"),
+        ("1G", 5, "defs"),
+    ]
+    assert run("explain", "web-2", "secret", "--project", web).out.startswith("secret = |>web/app:password<|   ")
+    everything = run("explain", "web-2", "--project", web).out
+    assert "machine.memory = >>memory<<" in everything
+    assert "\niso = web.iso" in everything
+
+
+def test_explain_of_an_unknown_key_names_the_likeliest(run: Run, web: Path) -> None:
+    said = run("explain", "web-2", "memroy", "--project", web)
+    assert said.status == 2
+    assert "memory" in said.err
+
+
+def test_show_resolves_with_placeholders(run: Run, web: Path) -> None:
+    shown = run("spec", "show", "web-2", "--json", "--project", web).json()
+    assert (shown["target"], shown["machine"]["memory_mib"]) == ("qemu/local/web-2-x86_64", 2048)
+    assert "qemu/local/web-2-x86_64" in run("spec", "show", "web-2", "--project", web).out
+
+
+def test_check_needs_no_secrets(run: Run, web: Path) -> None:
+    said = run("spec", "check", "web-1", "web-2", "--project", web)
+    assert (said.status, said.out) == (0, "")
+    assert "2 targets checked, 0 with errors" in said.err
+
+
+def test_check_shows_all_that_is_wrong_at_once_and_each_mistake_once(run: Run, web: Path, write: Write) -> None:
+    write("files/web.cfg", "a >>nmae<<\nb >>name<<\n")
+    write("specs/bad/spec.yml", "provides: {dist: bad, versions: ['1']}\nmachien: {}\n")
+    said = run("spec", "check", "--all", "--project", web)
+    assert said.status == 3
+    assert said.err.count("'nmae' is not defined") == 1
+    assert "web-1-x86_64 and 1 more" in said.err
+    assert "files/web.cfg:1" in said.err
+    assert "'machien' is unknown" in said.err
+
+
+def test_check_as_json_has_an_object_for_each_target(run: Run, web: Path, write: Write) -> None:
+    write("files/web.cfg", ">>nmae<<\n")
+    said = run("spec", "check", "web-1", "--json", "--project", web)
+    [row] = said.json()
+    assert (row["target"], row["ok"], row["errors"][0]["hint"]) == ("web-1", False, "did you mean 'name'?")
+    assert said.status == 3
+
+
+def test_check_takes_targets_or_all(run: Run, web: Path) -> None:
+    assert run("spec", "check", "--project", web).status == 2
+    assert run("spec", "check", "web-1", "--all", "--project", web).status == 2
+
+
+@pytest.mark.needs("debconf-set-selections")
+def test_validate_runs_the_formats_own_validator(run: Run, web: Path, write: Write) -> None:
+    write("files/web.cfg", "d-i netcfg/get_hostname string >>name<<\n")
+    assert run("spec", "check", "web-1", "--validate", "--project", web).status == 0
+    write("files/web.cfg", "d-i netcfg/get_hostname\n")
+    said = run("spec", "check", "web-1", "--validate", "--project", web)
+    assert (said.status, "at web.cfg:1" in said.err) == (3, True)
+
+
+def test_platforms_and_locations_are_listed_with_their_files(run: Run, web: Path, write: Write) -> None:
+    write("specs/locations/lab.toml", 'description = "ours"\n')
+    assert run("location", "list", "--project", web).out == "lab    ours\nlocal  built in\n"
+    rows = run("location", "list", "--json", "--project", web).json()
+    assert {"name": "local", "file": "built in", "description": "built in", "arches": []} in rows
+    assert "qemu" in run("platform", "list", "--project", web).out
+
+
+@pytest.mark.parametrize("kind", ["spec", "location", "platform", "profile", "iso"])
+def test_every_kind_of_file_has_a_schema(run: Run, kind: str) -> None:
+    assert run("schema", kind).json()["$schema"].startswith("https://json-schema.org/")
+
+
+def test_unknown_schema_is_a_usage_error(run: Run) -> None:
+    assert run("schema", "sepc").status == 2
