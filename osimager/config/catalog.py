@@ -38,7 +38,6 @@ def __getattr__(name: str) -> Any:
 
 
 ARCHES = ("x86_64", "aarch64")
-DEFAULT_PLATFORM, DEFAULT_LOCATION = "qemu", "local"
 _OTHER_KINDS = frozenset(("platforms", "locations", "profiles"))
 
 
@@ -207,8 +206,8 @@ class Catalog:
         if not 1 <= len(parts) <= 3 or not all(parts):
             hint = "write [PLATFORM/[LOCATION/]]DIST-VERSION[-ARCH], such as debian-12"
             raise UsageError(f"{request.target!r} is not a target", hint=hint)
-        platform = parts[0] if len(parts) > 1 else DEFAULT_PLATFORM
-        location = parts[1] if len(parts) > 2 else DEFAULT_LOCATION
+        platform = parts[0] if len(parts) > 1 else "qemu"
+        location = parts[1] if len(parts) > 2 else "local"
         return platform, location, self._find_entry(parts[-1], request)
 
     def _find_entry(self, text: str, request: Request) -> TargetEntry:
