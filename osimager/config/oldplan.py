@@ -146,7 +146,7 @@ class _Mapping:
         for ours, theirs in (("boot_command", "boot_command"), ("boot_wait", "boot_wait")):
             if theirs in self.config:
                 values[ours] = self.config[theirs]
-        section = models.check(models.InstallerModel, values, "config", self.place).frozen()
+        section = models.make_installer(values, self.place)
         command = tuple(resolve_user(part, self.build.variables) for part in section.boot_command)
         return InstallerSection(boot=(Rung.TYPED,), boot_command=command, boot_wait_s=section.boot_wait_s, seed=seed)
 
@@ -166,7 +166,7 @@ class _Mapping:
                 values[ours] = config[theirs]
         if as_text(config.get("cpu_model", "host")) not in ("host", "max"):
             values["cpu"] = config["cpu_model"]
-        return models.check(models.MachineModel, values, "config", self.place).frozen()
+        return models.make_machine(values, self.place)
 
     def access(self) -> AccessSection:
         port = as_text(self.config.get("ssh_port")) or "22"

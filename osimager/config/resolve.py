@@ -294,11 +294,11 @@ class _Sections:
     def make(self) -> Sections | None:
         """Give all sections, or None where `errors` has what is wrong."""
         take = self.errors.take
-        installer = take(lambda: self.table("installer", models.InstallerModel).frozen())
+        installer = take(lambda: models.make_installer(self.values("installer"), self.place_of("installer")))
         machine = take(self.machine)
-        access = take(lambda: self.table("access", models.AccessModel).frozen())
-        seal = take(lambda: self.table("seal", models.SealModel).frozen())
-        verify = take(lambda: self.table("verify", models.VerifyModel).frozen())
+        access = take(lambda: models.make_access(self.values("access"), self.place_of("access")))
+        seal = take(lambda: models.make_seal(self.values("seal"), self.place_of("seal")))
+        verify = take(lambda: models.make_verify(self.values("verify"), self.place_of("verify")))
         files = [take(lambda item=item: self.file(*item)) for item in self.merged.lists["files"]]  # type: ignore[misc]
         steps = [take(lambda item=item: self.step(*item)) for item in self.merged.lists["steps"]]  # type: ignore[misc]
         environment = take(lambda: {key: as_text(value) for key, value in self.values("evars").items()})
@@ -351,13 +351,13 @@ class _Sections:
         before = (*of("pre_provisioners"), *of("provisioners"))
         return before, tuple(of("post_provisioners")), tuple(needs)
 
-    def table(self, section: str, model: type[models.M]) -> models.M:
-        return models.check(model, self.values(section), section, lambda key: self.merged.place(section, key))
+    def place_of(self, section: str) -> models.PlaceOf:
+        return lambda key: self.merged.place(section, key)
 
     def machine(self) -> MachineSection:
         values = {**self.values("machine"), "firmware": self.defs.value("firmware", None)}
         place_of = lambda key: self.merged.place("machine", key) or self.merged.place("defs", key)  # noqa: E731
-        return models.check(models.MachineModel, values, "machine", place_of).frozen()
+        return models.make_machine(values, place_of)
 
     def item(self, raw: Value, origin: Origin, section: str) -> dict[str, Value]:
         if not isinstance(raw, Table):
@@ -370,15 +370,15 @@ class _Sections:
         assert isinstance(raw, Table) or raw is not None
         values = self.item(raw, origin, "files")
         table = raw if isinstance(raw, Table) else Table(Path(), 1)
-        model = models.check(models.FileModel, values, "files", lambda key: table.place(key or None))
+        found = models.check(models.FILE, values, "files", lambda key: table.place(key or None))
         sources = table.get("sources")
         places = sources if isinstance(sources, Items) else None
         fragments = [
             self.fragment(name, places.place(index) if places is not None else table.place("sources"))
-            for index, name in enumerate(model.sources)
+            for index, name in enumerate(found["sources"])
             if name
         ]
-        return FileSection(model.dest, tuple(fragments), origin.place)
+        return FileSection(found["dest"], tuple(fragments), origin.place)
 
     def fragment(self, name: str, where: Place) -> Fragment:
         """Load a fragment; one that is named after the profile falls back to `default`."""
@@ -390,4 +390,4 @@ class _Sections:
     def step(self, raw: Value, origin: Origin) -> StepSection:
         values = self.item(raw, origin, "steps")
         place_of = raw.place if isinstance(raw, Table) else (lambda _key: origin.place)
-        return models.check(models.StepModel, values, "steps", lambda key: place_of(key or None)).frozen(origin.place)
+        return models.make_step(values, origin.place, lambda key: place_of(key or None))

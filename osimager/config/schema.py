@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from osimager.config.merge import LIST_SECTIONS, SPECIFICS, TABLE_SECTIONS
-from osimager.config.models import IsoModel, Model
-from osimager.config.shapes import ITEM_MODELS, KEYS, PROFILE_DEFS, SECTION_MODELS
+from osimager.config.models import ISO, Fields, Key
+from osimager.config.shapes import ITEM_FIELDS, KEYS, PROFILE_DEFS, SECTION_FIELDS
 from osimager.errors import UsageError
 
 Schema = dict[str, Any]
@@ -32,18 +32,10 @@ def make_schema(kind: str) -> Schema:
     if kind not in KINDS:
         raise UsageError(f"there is no schema {kind!r}", hint=f"there are: {', '.join(KINDS)}")
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": f"osimager {kind}"}
-    definitions: Schema = {}
     if kind == "isos":
-        schema = IsoModel.model_json_schema(by_alias=True)
-        definitions |= schema.pop("$defs", {})
-        return {
-            **head,
-            "$defs": {**definitions, "Iso": schema},
-            "type": "object",
-            "additionalProperties": {"$ref": "#/$defs/Iso"},
-        }
-    for name, model in {**SECTION_MODELS, **ITEM_MODELS}.items():
-        definitions[name] = _section(model, definitions)
+        entry = {**_section(ISO, markers=False), "required": ["arches"]}
+        return {**head, "type": "object", "additionalProperties": entry}
+    definitions: Schema = {name: _section(fields) for name, fields in {**SECTION_FIELDS, **ITEM_FIELDS}.items()}
     entry_kind = "entry" if kind == "spec" else kind
     for name in SPECIFICS:
         level = _level(KEYS[entry_kind])
@@ -65,9 +57,9 @@ def _level(keys: tuple[str, ...]) -> Schema:
 
 
 def _value(key: str) -> Schema:
-    if key in SECTION_MODELS:
+    if key in SECTION_FIELDS:
         return {"$ref": f"#/$defs/{key}"}
-    if key in ITEM_MODELS:
+    if key in ITEM_FIELDS:
         return {"type": "array", "items": {"$ref": f"#/$defs/{key}"}}
     if key.endswith("_specific"):
         return {"type": "array", "items": {"$ref": f"#/$defs/{key.removesuffix('_specific')}_entry"}}
@@ -86,22 +78,20 @@ def _value(key: str) -> Schema:
     return {} if key in PROFILE_DEFS else dict(_SCALARS.get(key, {}))
 
 
-def _section(model: type[Model], definitions: Schema) -> Schema:
+def _section(fields: Fields, *, markers: bool = True) -> Schema:
     """Give a section's schema: nothing is required, and a marker may stand for any value."""
-    schema = model.model_json_schema(by_alias=True)
-    definitions.update({name: _lenient(inner) for name, inner in schema.pop("$defs", {}).items()})
-    return _lenient(schema)
-
-
-def _lenient(schema: Schema) -> Schema:
-    if "properties" not in schema:
-        return schema
     marker = {"type": "string", "pattern": "[>%+*|#$\\[156E]>"}
-    properties = {name: {"anyOf": [inner, marker]} for name, inner in schema["properties"].items()}
-    return {
-        "type": "object",
-        "description": schema.get("description", ""),
-        "properties": {**properties, "merge": _NAMES},
-        "patternProperties": {"^_": {}},
-        "additionalProperties": False,
-    }
+    properties: Schema = {}
+    for name, key in fields.items():
+        own = _key(key, markers=markers)
+        properties[name] = {"anyOf": [own, marker]} if markers else own
+    if markers:
+        properties["merge"] = _NAMES
+    return {"type": "object", "properties": properties, "patternProperties": {"^_": {}}, "additionalProperties": False}
+
+
+def _key(key: Key, *, markers: bool) -> Schema:
+    if key.kind.fields is None:
+        return dict(key.kind.schema)
+    inner = _section(key.kind.fields, markers=markers)
+    return {"type": "object", "additionalProperties": inner} if key.kind.each else inner

@@ -16,14 +16,14 @@ from osimager.config.models import unknown_key
 from osimager.config.values import Value
 from osimager.errors import ConfigError
 
-SECTION_MODELS: Final[Mapping[str, type[models.Model]]] = {
-    "installer": models.InstallerModel,
-    "machine": models.MachineModel,
-    "access": models.AccessModel,
-    "seal": models.SealModel,
-    "verify": models.VerifyModel,
+SECTION_FIELDS: Final[Mapping[str, models.Fields]] = {
+    "installer": models.INSTALLER,
+    "machine": models.MACHINE,
+    "access": models.ACCESS,
+    "seal": models.SEAL,
+    "verify": models.VERIFY,
 }
-ITEM_MODELS: Final[Mapping[str, type[models.Model]]] = {"files": models.FileModel, "steps": models.StepModel}
+ITEM_FIELDS: Final[Mapping[str, models.Fields]] = {"files": models.FILE, "steps": models.STEP}
 _SHARED: Final = (
     *TABLE_SECTIONS, *LIST_SECTIONS, *(f"{kind}_specific" for kind in SPECIFICS), "method", "merge", "include", "notes",
 )  # fmt: skip
@@ -75,14 +75,14 @@ def _check_value(key: str, value: Value, owner: Table, kind: str) -> Iterator[Co
         yield ConfigError(f"{key} must be a mapping", where=where, hint="write KEY: VALUE lines under it")
     elif is_list and not isinstance(value, Items):
         yield ConfigError(f"{key} must be a list", where=where, hint="begin each of its items with '- '")
-    elif isinstance(value, Table) and (key in SECTION_MODELS or key in ("provides", "build")):
-        fields = model_keys(SECTION_MODELS[key]) if key in SECTION_MODELS else KEYS[key]
-        merge = ("merge",) if key in SECTION_MODELS else ()
+    elif isinstance(value, Table) and (key in SECTION_FIELDS or key in ("provides", "build")):
+        fields = tuple(SECTION_FIELDS[key]) if key in SECTION_FIELDS else KEYS[key]
+        merge = ("merge",) if key in SECTION_FIELDS else ()
         yield from _unknown(key, value, (*fields, *merge))
-    elif isinstance(value, Items) and key in ITEM_MODELS:
+    elif isinstance(value, Items) and key in ITEM_FIELDS:
         for item in value:
             if isinstance(item, Table):
-                yield from _unknown(key, item, model_keys(ITEM_MODELS[key]))
+                yield from _unknown(key, item, tuple(ITEM_FIELDS[key]))
     elif isinstance(value, Items) and key.endswith("_specific"):
         own = key.removesuffix("_specific")
         known = (own, *(KEYS["entry"] if kind in ("spec", "entry") else KEYS[kind]))
@@ -95,8 +95,3 @@ def _unknown(name: str, table: Table, known: tuple[str, ...]) -> Iterator[Config
     for key in table:
         if key not in known and not key.startswith("_"):
             yield unknown_key(key, known, table.place(key), inside=name)
-
-
-def model_keys(model: type[models.Model]) -> tuple[str, ...]:
-    """Give the keys of a section, as people write them."""
-    return tuple(field.alias or name for name, field in model.model_fields.items())
