@@ -21,14 +21,18 @@ def complete_boot(plan: BuildPlan, media: MediaFacts) -> BuildPlan:
     boot = plan.install.boot
     if boot.rung is not Rung.DIRECT:
         return plan
-    entry = choose_entry(media.entries, boot, plan.machine.firmware)
+    entry, reason = choose_entry(media.entries, boot, plan.machine.firmware)
     line = make_command_line(entry.arguments, boot.arguments, boot.drop)
-    boot = dataclasses.replace(boot, kernel=entry.kernel, initrds=entry.initrds, command_line=line)
+    boot = dataclasses.replace(boot, reason=reason, kernel=entry.kernel, initrds=entry.initrds, command_line=line)
     return dataclasses.replace(plan, install=dataclasses.replace(plan.install, boot=boot))
 
 
-def choose_entry(entries: Sequence[MenuEntry], boot: BootPlan, firmware: Firmware) -> MenuEntry:
-    """Take the entry that `boot.menu` names, else the default one; this firmware's menu goes before the other's."""
+def choose_entry(entries: Sequence[MenuEntry], boot: BootPlan, firmware: Firmware) -> tuple[MenuEntry, str]:
+    """Take the entry that `boot.menu` names, else the menu's default one; this firmware's menu goes before the other's.
+
+    Gives the entry and, in a sentence, why it was taken. A medium of one's own has titles of its own, so an entry that
+    is not found is no error: the default is what a person would start by pressing Enter.
+    """
     bootable = [entry for entry in entries if entry.kernel]
     if not bootable:
         raise MediaError(
@@ -36,14 +40,15 @@ def choose_entry(entries: Sequence[MenuEntry], boot: BootPlan, firmware: Firmwar
             hint="boot it by typing: --boot typed, with a boot_command in the spec or --boot-command",
         )
     ranked = sorted(bootable, key=lambda entry: (entry.firmware is not firmware, not entry.is_default))
-    if not boot.menu:
-        return ranked[0]
-    wanted = re.compile(boot.menu, re.IGNORECASE)
-    for entry in ranked:
-        if wanted.search(entry.label) or wanted.search(entry.title):
-            return entry
-    known = ", ".join(sorted({entry.title or entry.label for entry in bootable}))
-    raise MediaError(f"no entry of the ISO's boot menu matches {boot.menu!r}", hint=f"it has: {known}")
+    if boot.menu:
+        wanted = re.compile(boot.menu, re.IGNORECASE)
+        for entry in ranked:
+            if wanted.search(entry.label) or wanted.search(entry.title):
+                return entry, f"the entry {entry.title or entry.label!r} of {entry.menu_file}, as the spec says"
+    first = ranked[0]
+    which = "the default entry" if first.is_default else "the first entry"
+    missing = f"; none matches {boot.menu!r}" if boot.menu else ""
+    return first, f"{which} {first.title or first.label!r} of {first.menu_file}{missing}"
 
 
 def make_command_line(own: str, added: Sequence[str], drop: Sequence[str]) -> str:
