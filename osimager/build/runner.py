@@ -12,7 +12,7 @@ from osimager.build.publish import Made, publish
 from osimager.build.stages import Recorder
 from osimager.build.trial import Trial, verify
 from osimager.env import Env
-from osimager.events import Stage
+from osimager.events import Notice, Stage
 from osimager.finalize.convert import open_image
 from osimager.finalize.seal import seal
 from osimager.media.fetch import fetch
@@ -26,6 +26,7 @@ async def run_build(prepared: Prepared, rig: Rig, env: Env, rec: Recorder, *, sh
     """Run every stage after RESOLVE and give the image's entry in the registry; `shell`: open one where steps fail."""
     media = await rec.run(Stage.FETCH, fetch(prepared.plan.media, env, arch=prepared.plan.machine.arch))
     plan = complete_boot(prepared.plan, media)
+    env.emit(Notice(f"boots {plan.install.boot.rung}: {plan.install.boot.reason}"))
     credentials = make_credentials(env)
     async with AsyncExitStack() as up:
         seed = await rec.enter(Stage.SEED, up, open_seed(plan, credentials, env))
