@@ -13,14 +13,18 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from osimager.aio import poll
 from osimager.errors import ConfigError
-from osimager.machine.screen import Look, wait_change, wait_still
+from osimager.machine.screen import Frame, Look, count_changed, wait_change, wait_still
 
 KEY_S = 0.02
 WAIT_S = 1.0
 _ECHO_S = 3.0
 _TRIES = 3
 _SLOWER = 4
+_QUEUE_BYTES, _KEY_BYTES = 15, 3  # one byte for a key that goes down, two for up
+_SILENT_HANDFULS = 2
+_REACTION_S = 0.3
 _MOST_REPEATS = 1000
 
 # QEMU's names of keys (QKeyCode in qapi/ui.json) for Packer's.
@@ -84,6 +88,8 @@ _SHIFTED = {
     ">": "dot",
     "?": "slash",
 }
+# Keys that leave a mark where they are echoed; a space only moves the cursor.
+_ECHOED = {*_PLAIN.values(), *_SHIFTED.values()} - {"spc", "ret", "tab"}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ns|us|µs|μs|ms|s|m|h))+")
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|μs|ms|s|m|h)")
 _UNIT_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -219,7 +225,7 @@ async def run_keys(actions: Iterable[Action], console: Console, *, secret: bool 
     """Perform `actions`; give how many lines were never seen to change the screen.
 
     A line is what lies between two ends of lines or waits. It is typed again, more slowly, where the screen stayed as
-    it was; a `secret` is typed once, since nothing may be echoed of it.
+    it was; a `secret` is typed once and slowly, since nothing may be echoed of it.
     """
     unseen = 0
     for line in _lines(actions):
@@ -229,7 +235,7 @@ async def run_keys(actions: Iterable[Action], console: Console, *, secret: bool 
             case [Wait() as wait]:
                 await _run_wait(wait, console)
             case _ if secret:
-                await _type(line, console, KEY_S)
+                await _type(line, console, KEY_S * _SLOWER)
             case _:
                 unseen += not await _type_until_seen(line, console)
     return unseen
@@ -271,7 +277,7 @@ async def _type_until_seen(line: Sequence[Action], console: Console) -> bool:
         return True
     for _ in range(_TRIES):
         before = await console.look()
-        await _type(line, console, key_s)
+        await _type_echoed(line, console, key_s)
         try:
             async with asyncio.timeout(_ECHO_S):
                 await wait_change(console.look, before)
@@ -280,6 +286,51 @@ async def _type_until_seen(line: Sequence[Action], console: Console) -> bool:
         else:
             return True
     return False
+
+
+async def _type_echoed(line: Sequence[Action], console: Console, key_s: float) -> None:
+    """Type a few keys at a time, and wait for their echo: what a busy guest has not taken from its keyboard is lost.
+
+    A PS/2 or USB keyboard keeps 16 bytes (hw/input/ps2.c), which is five keys; an isolinux prompt under load was seen
+    to lose six. Where nothing is echoed, the rest is typed slowly.
+    """
+    silent = 0
+    for keys in _handfuls(line):
+        if silent >= _SILENT_HANDFULS:
+            await _type(keys, console, key_s * _SLOWER)
+            continue
+        before = await console.look()
+        await _type(keys, console, key_s / 4)  # its queue keeps them apart
+        text = sum(isinstance(key, Press) and key.keys[-1] in _ECHOED for key in keys)
+        echoed = await _wait_echo(console, before, max(1, text), _ECHO_S if text else _REACTION_S)
+        silent = silent + (text > 0) if not echoed else 0
+
+
+async def _wait_echo(console: Console, before: Frame, cells: int, most_s: float) -> bool:
+    async def attempt() -> bool | None:
+        return count_changed(before, await console.look()) >= cells or None
+
+    try:
+        async with asyncio.timeout(most_s):
+            return await poll(attempt, first_s=KEY_S / 2, most_s=KEY_S * 5)
+    except TimeoutError:
+        return False
+
+
+def _handfuls(line: Iterable[Action]) -> Iterator[list[Action]]:
+    """Split keys so that each part fits into a keyboard's queue; an Enter waits for all that goes before it."""
+    part: list[Action] = []
+    size = 0
+    for action in line:
+        keys = len(action.keys) if isinstance(action, Press) else 1
+        ends = isinstance(action, Press) and action.keys[-1] == "ret"
+        if part and (size + keys * _KEY_BYTES > _QUEUE_BYTES or ends):
+            yield part
+            part, size = [], 0
+        part.append(action)
+        size += keys * _KEY_BYTES
+    if part:
+        yield part
 
 
 async def _type(line: Iterable[Action], console: Console, key_s: float) -> None:

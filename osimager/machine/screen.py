@@ -35,12 +35,16 @@ class Frame:
 Look = Callable[[], Awaitable[Frame]]
 
 
+def count_changed(before: Frame, after: Frame) -> int:
+    """Count the cells that differ: all of them where the resolution does."""
+    if (before.width, before.height) != (after.width, after.height):
+        return max(len(before.cells), len(after.cells))
+    return sum(old != new for old, new in zip(before.cells, after.cells, strict=True))
+
+
 def has_changed(before: Frame, after: Frame) -> bool:
     """Say whether more than a cursor differs."""
-    if (before.width, before.height) != (after.width, after.height):
-        return True
-    pairs = zip(before.cells, after.cells, strict=True)
-    return sum(old != new for old, new in pairs) > _CURSOR_CELLS
+    return count_changed(before, after) > _CURSOR_CELLS
 
 
 async def wait_change(look: Look, before: Frame) -> None:

@@ -33,6 +33,14 @@ _LEVELS: dict[str, tuple[str, ...]] = {
     "x86-64-v4": ("Skylake-Server-noTSX-IBRS", "Skylake-Server-v3", "Skylake-Server"),
 }
 
+# The most that TCG has, without what makes it slow: five-level page tables, and `rep movsb` (one byte a turn) where
+# `rep movsq` would do. Its vendor is AMD, so that Linux leaves page table isolation out: each system call of a guest on
+# an Intel model flushes TCG's TLB (measured: a sixth of the whole boot). On arm64 the architected pointer
+# authentication (QARMA) costs TCG half its speed; QEMU's own algorithm is made for it.
+_TCG_MAX, _TCG_MAX_ARM = "max,la57=off,erms=off", "max,pauth-impdef=on"
+_TCG_MAX_LEVELS = ("x86-64-v2", "x86-64-v3")
+_TCG_AVX2 = (7, 2)
+
 
 class Display(StrEnum):
     """Where the guest's screen goes; screenshots work with each."""
@@ -122,12 +130,14 @@ def render_boot_config(kernel: Path, initrd: Path | None, command_line: str) -> 
 def resolve_cpu(cpu: str, host: HostFacts) -> str:
     """Give the CPU model for a level or a model name, on this host's accelerator and QEMU.
 
-    Hardware accelerators get `host`: the level is a floor. Raises PrerequisiteError where this QEMU has no such model.
+    A level is a floor: hardware accelerators get `host`, TCG gets the most it has. Raises PrerequisiteError where this
+    QEMU has no such model.
     """
     accelerator = host.accelerator.accelerator
-    if cpu == "host" or (accelerator is not Accelerator.TCG and (cpu in _LEVELS or host.qemu.arch is Arch.AARCH64)):
-        if accelerator is Accelerator.TCG:
-            return "max"
+    if accelerator is Accelerator.TCG:
+        if cpu in ("host", "max") or (cpu in _TCG_MAX_LEVELS and host.qemu.version >= _TCG_AVX2):
+            return _TCG_MAX_ARM if host.qemu.arch is Arch.AARCH64 else _TCG_MAX
+    elif cpu == "host" or cpu in _LEVELS or host.qemu.arch is Arch.AARCH64:
         return "host"
     known = host.qemu.cpu_models
     if cpu == "x86-64-v4" and accelerator is Accelerator.TCG:

@@ -172,10 +172,12 @@ def test_network_card_keeps_its_place_without_the_installers_drives() -> None:
 @pytest.mark.parametrize(
     ("cpu", "host", "model"),
     [
-        ("x86-64-v2", "linux-tcg", "Nehalem"),
-        ("x86-64-v3", "linux-tcg", "Haswell-noTSX"),
+        ("x86-64", "linux-tcg", "qemu64"),
+        ("x86-64-v2", "linux-tcg", "max,la57=off,erms=off"),
+        ("x86-64-v3", "linux-tcg", "max,la57=off,erms=off"),
         ("x86-64-v3", "linux-kvm", "host"),
-        ("host", "linux-tcg", "max"),
+        ("host", "linux-tcg", "max,la57=off,erms=off"),
+        ("max", "linux-tcg-arm", "max,pauth-impdef=on"),
         ("cortex-a57", "linux-tcg-arm", "cortex-a57"),
         ("cortex-a57", "darwin-hvf-arm", "host"),
         ("Haswell", "linux-kvm", "Haswell"),
@@ -183,6 +185,12 @@ def test_network_card_keeps_its_place_without_the_installers_drives() -> None:
 )
 def test_cpu_levels_become_models(cpu: str, host: str, model: str) -> None:
     assert resolve_cpu(cpu, HOSTS[host]) == model
+
+
+def test_older_tcg_gets_a_model_that_has_the_level() -> None:
+    host = HOSTS["linux-tcg"]
+    old = dataclasses.replace(host, qemu=dataclasses.replace(host.qemu, version=(6, 2, 0)))
+    assert resolve_cpu("x86-64-v2", old) == "Nehalem"
 
 
 @pytest.mark.parametrize("cpu", ["x86-64-v4", "i986"])
