@@ -12,7 +12,7 @@ from osimager.build.credentials import Credentials
 from osimager.build.evidence import EVIDENCE, witnessed
 from osimager.env import Env
 from osimager.events import Notice
-from osimager.kept import write_kept
+from osimager.kept import make_folder, write_kept
 from osimager.machine.firmware import make_variables
 from osimager.machine.qemu import MachineRun, start_machine
 from osimager.plan.argv import Display
@@ -32,14 +32,15 @@ class Rig:
     display: Display = Display.NONE
 
     def make_run(self, role: str, shape: MachineShape, env: Env, *, disk: Path, variables: Path | None) -> MachineRun:
-        """Give what all runs have in common."""
+        """Give what all runs have in common; makes the folder of the serial log."""
+        evidence = make_folder(env.workspace / EVIDENCE, private=True)
         return MachineRun(
             role=role,
             shape=shape,
             host=self.host,
             disks=(disk,),
             variables=variables,
-            serial_log=env.workspace / EVIDENCE / f"serial-{role}.log",
+            serial_log=evidence / f"serial-{role}.log",
             display=self.display,
             vnc_socket=env.workspace / "vnc" if self.display is Display.VNC else None,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import tempfile
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,10 +13,10 @@ from osimager.aio import in_thread
 from osimager.arch import Arch, Firmware
 from osimager.build.disks import create_overlay, read_size
 from osimager.build.machines import Rig
+from osimager.build.workspace import make_build_id, open_workspace
 from osimager.env import Clock, Env
 from osimager.errors import UsageError
 from osimager.events import Bus, Sink
-from osimager.kept import make_folder
 from osimager.machine.host import inspect_host
 from osimager.machine.qemu import MachineRun, start_machine
 from osimager.media.seed import make_seed
@@ -50,8 +50,8 @@ async def run_image(
     with contextlib.ExitStack() as stack:
         for sink in sinks:
             stack.enter_context(bus.listening(sink))
-        work = make_folder(places.cache / "work", private=True)
-        workspace = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="run-", dir=work)))
+        run_id = make_build_id(f"run-{entry.short}", clock.now(), os.urandom(2))
+        workspace = stack.enter_context(open_workspace(places, run_id))
         env = Env(places=places, workspace=workspace, bus=bus, masker=masker, clock=clock)
         run = await _make_run(entry, env, public_key=public_key, display=display)
         async with start_machine(run, env) as machine:
