@@ -47,6 +47,8 @@ def choose_media(
         return _from_url(text, sha256, checksum)
     path = Path(text).expanduser()
     if "/" in text or path.suffix.lower() == ".iso":
+        if not path.is_file() and catalog.roots.old_tree is not None:
+            path = _find_local(iso_path, [glob.escape(path.name)]) or path
         if not path.is_file():
             raise MediaError(f"there is no ISO at {path}", hint="check the path; osimager iso list shows the catalogue")
         return MediaPlan(name=path.name, filename=path.name, path=path.absolute(), sha256=sha256)

@@ -205,8 +205,9 @@ class Renderer:
             if isinstance(part, str):
                 out.append(part)
                 continue
-            value = as_text(self.resolve(part, _line_of(text, part.at, where)))
-            out.append(value if escape is None or part.kind in ("%>", "E>") else _escaped(value, escape, where))
+            line = _line_of(text, part.at, where)
+            value = as_text(self.resolve(part, line))
+            out.append(value if escape is None or part.kind in ("%>", "E>") else _escaped(value, escape, line))
         return "".join(out)
 
     def resolve_value(self, value: Value, where: Place | None = None) -> Value:

@@ -296,6 +296,8 @@ def check_login(configuration: Configuration) -> None:
         origins = configuration.explain(f"defs.{key}")
         errors.append(ConfigError(what, where=origins[0].place if origins else None, hint=hint))
 
+    if not isinstance(given, list | None):
+        refuse("authorized_keys", "authorized_keys must be a list", "begin each key's line with '- '")
     if not name:
         what = "authorized_keys and password are of no use without a username"
         refuse("authorized_keys" if keys else "password", what, "add username: NAME to the profile")

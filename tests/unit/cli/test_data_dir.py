@@ -1,0 +1,185 @@
+"""`--data-dir`: a tree of OSImager 1.x is planned as it stands, and what cannot be run stops at RESOLVE."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from osimager.paths import Places
+from osimager.redact import MASK
+from tests.unit.cli.conftest import Run
+
+pytestmark = pytest.mark.needs("qemu-system-x86_64")
+
+PLATFORM = {
+    "arches": ["x86_64"],
+    "platform_defs": {"firmware": "bios"},
+    "config": {
+        "type": "qemu",
+        "iso_url": ">>iso_url<<",
+        "iso_checksum": ">>iso_checksum<<",
+        "output_directory": ">>vms_path<</>>name<<",
+        "cores": "#>cpu_cores<#",
+        "memory": "#>memory<#",
+        "disk_size": ">>boot_disk_size<<M",
+        "disk_interface": "virtio-scsi",
+        "net_device": "e1000",
+        "machine_type": "pc",
+        "cd_files": ">>temp_dir<</ks.cfg",
+        "cd_label": "OEMDRV",
+        "boot_wait": "10s",
+        "boot_command": ["<tab> inst.ks=hd:LABEL=OEMDRV:/ks.cfg<enter>"],
+        "ssh_username": "{{user `ssh-username`}}",
+        "ssh_password": "{{user `ssh-password`}}",
+        "qemuargs": [["-cpu", "host"]],
+    },
+}
+SPEC: dict[str, Any] = {
+    "provides": {"dist": "web", "versions": ["9.[1-2]"], "arches": ["x86_64"]},
+    "defs": {
+        "memory": 3072,
+        "cpu_cores": 1,
+        "iso_checksum": "",
+        "iso_url": "https://vendor.example/web->>version<<.iso",
+        "ansible_extra_args": ["-e", "scp_args='-O'"],
+        "ansible_extra_vars": "word=>>name<<",
+    },
+    "variables": {
+        "ssh-username": "{{vault `images/linux` `username`}}",
+        "ssh-password": "{{vault `images/linux` `password`}}",
+        "ansible-opts": "",
+    },
+    "files": [{"sources": ["ks.cfg"], "dest": "ks.cfg"}],
+    "pre_provisioners": [{"type": "shell", "inline": ["echo {{user `ssh-username`}}"], "environment_vars": ["A=b"]}],
+    "post_provisioners": [{"type": "file", "source": ">>temp_dir<</ks.cfg", "destination": "/root/ks.cfg"}],
+}
+
+
+@pytest.fixture
+def tree(tmp_path: Path, places: Places, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give a made-up tree, an ISO where its user keeps them, and an ansible-playbook that is never run."""
+    tree = tmp_path / "data"
+    for folder in ("specs/web", "platforms", "files"):
+        (tree / folder).mkdir(parents=True)
+    (tree / "platforms/qemu.json").write_text(json.dumps(PLATFORM, indent=1))
+    (tree / "files/ks.cfg").write_text("rootpw --iscrypted 6>images/linux:password<6\nhostname >>name<<\n")
+    (tree / "config.yml").write_text("- hosts: all\n")
+    write_spec(tree, {})
+    isos = tmp_path / "isos"
+    isos.mkdir()
+    (isos / "web-9.1.iso").write_bytes(b"iso")
+    places.config.mkdir(parents=True)
+    (places.config / "secrets").touch(0o600)
+    (places.config / "secrets").write_text("images/linux username=root password=Ch@ng3m3\n")
+    (places.config / "osimager.conf").write_text(f"[osimager]\niso_path = {isos}\nvms_path = {tmp_path}/vms\n")
+    program = tmp_path / "bin/ansible-playbook"
+    program.parent.mkdir()
+    program.touch(0o755)
+    monkeypatch.setattr("sys.executable", str(program.with_name("python")))
+    return tree
+
+
+def write_spec(tree: Path, changes: dict[str, Any]) -> None:
+    (tree / "specs/web/spec.json").write_text(json.dumps({**SPEC, **changes}, indent=1))
+
+
+def test_builder_maps_to_the_plan(run: Run, tree: Path, tmp_path: Path) -> None:
+    said = run("plan", "web-9.1", "--data-dir", tree, "--json")
+    assert said.status == 0, said.err
+    plan = said.json()
+    machine = plan["machine"]
+    assert (machine["machine"], machine["memory_mib"], machine["cpus"], machine["firmware"]) == ("pc", 3072, 1, "bios")
+    assert machine["disks"] == [{"id": "disk0", "size_bytes": 16384 << 20, "interface": "scsi"}]
+    assert machine["nics"][0]["model"] == "e1000"
+    boot = plan["install"]["boot"]
+    assert (boot["rung"], boot["boot_command"], boot["boot_wait_s"]) == (
+        "typed",
+        "<tab> inst.ks=hd:LABEL=OEMDRV:/ks.cfg<enter>",
+        10.0,
+    )
+    assert plan["install"]["seed"] == {"label": "OEMDRV", "files": ["ks.cfg"]}
+    assert plan["media"]["path"] == str(tmp_path / "isos/web-9.1.iso")
+    assert plan["output"]["folder"] == str(tmp_path / "vms")
+
+
+def test_login_is_the_specs_and_stays_in_the_image(run: Run, tree: Path) -> None:
+    said = run("plan", "web-9.1", "--data-dir", tree, "--json")
+    plan = said.json()
+    assert plan["access"] == {"user": "root", "port": 22, "become": "sudo", "password": MASK}
+    assert plan["seal"] == {"mode": "template", "build_user": "root", "remove_build_user": False}
+    assert plan["install"]["answers"][0]["text"] == f"rootpw --iscrypted {MASK}\nhostname web-9.1-x86_64\n"
+    assert "Ch@ng3m3" not in said.out + said.err
+
+
+def test_provisioners_keep_their_order_and_nothing_of_ours_is_added(run: Run, tree: Path, tmp_path: Path) -> None:
+    extra = tmp_path / "extra.sh"
+    extra.write_text("true\n")
+    said = run("build", "web-9.1", "--data-dir", tree, "--dry-run", "--json", "--step", extra)
+    steps = said.json()["steps"]
+    assert [(step["kind"], step["name"]) for step in steps] == [
+        ("script", "spec.json:1"),
+        ("ansible", "config"),
+        ("file", "spec.json:1"),
+        ("script", "extra"),
+    ]
+    assert steps[0]["environment"] == [["A", "b"]]
+    playbook = dict(steps[1]["environment"])
+    assert playbook["platform"] == "qemu"
+    assert playbook["word"] == "web-9.1-x86_64"
+    assert playbook["scp_args"] == "-O"
+    assert playbook["ANSIBLE_NOCOWS"] == "1"
+    assert steps[1]["arguments"] == []
+
+
+def test_builder_key_without_a_counterpart_is_a_warning_with_its_place(run: Run, tree: Path) -> None:
+    said = run("plan", "web-9.1", "--data-dir", tree)
+    assert said.status == 0
+    line = (tree / "platforms/qemu.json").read_text().splitlines().index('  "qemuargs": [') + 1
+    assert "'qemuargs' of Packer's QEMU builder has no counterpart and is left out" in said.err
+    assert f"platforms/qemu.json:{line}" in said.err
+
+
+def test_provisioner_that_cannot_be_run_stops_at_resolve(run: Run, tree: Path) -> None:
+    write_spec(tree, {"provisioners": [{"type": "puppet-masterless"}]})
+    said = run("plan", "web-9.1", "--data-dir", tree)
+    assert (said.status, "the provisioner puppet-masterless" in said.err) == (3, True)
+
+
+def test_ansible_that_is_missing_is_told_before_anything_is_built(
+    run: Run, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bin/ansible-playbook").unlink()
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    said = run("plan", "web-9.1", "--data-dir", tree)
+    assert (said.status, "osimager[ansible]" in said.err) == (4, True)
+
+
+def test_playbook_that_does_not_exist_is_told_with_its_spec(run: Run, tree: Path) -> None:
+    (tree / "config.yml").unlink()
+    said = run("plan", "web-9.1", "--data-dir", tree)
+    assert (said.status, "config.yml' of a step does not exist" in said.err) == (3, True)
+
+
+def test_url_of_a_spec_is_downloaded_where_no_file_lies(run: Run, tree: Path) -> None:
+    write_spec(tree, {"defs": {**SPEC["defs"], "iso_checksum": "sha256:" + "a" * 64}})
+    media = run("plan", "web-9.2", "--data-dir", tree, "--json").json()["media"]
+    assert (media["urls"], media["sha256"]) == (["https://vendor.example/web-9.2.iso"], "a" * 64)
+    write_spec(tree, {"defs": {**SPEC["defs"], "iso_checksum": "file:https://vendor.example/SHA256SUMS"}})
+    media = run("plan", "web-9.2", "--data-dir", tree, "--json").json()["media"]
+    assert (media["checksum_url"], media["sha256"]) == ("https://vendor.example/SHA256SUMS", None)
+
+
+def test_settings_name_the_tree_once_for_all_verbs(run: Run, tree: Path) -> None:
+    assert run("config", "set", "data_dir", tree).status == 0
+    assert run("spec", "list").out == "web-9.1-x86_64\nweb-9.2-x86_64\n"
+    assert run("plan", "web-9.1", "--json").json()["target"]["dist"] == "web"
+
+
+def test_check_of_the_whole_tree_needs_no_secrets(run: Run, tree: Path, places: Places) -> None:
+    (places.config / "secrets").unlink()
+    assert run("spec", "check", "--all", "--data-dir", tree).status == 0
+    strict = run("spec", "check", "--all", "--strict", "--data-dir", tree)
+    assert (strict.status, "qemuargs" in strict.err) == (3, True)
