@@ -16,6 +16,9 @@ _MOST_RESTLESS = 24
 _RESTLESS_CHANGES = 2
 _CURSOR_CELLS = 2  # a cursor of VGA's 9-pixel font may lie across two
 _RHYTHM_S = 0.25
+# "Guest has not initialized the display (yet).": one line in the middle (ui/console.c in QEMU).
+_NO_DISPLAY, _NO_DISPLAY_ROW = (640, 480), 14
+_BLANK_FRAMES = 120  # what is blank for so long is all there is to see
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,17 @@ class Frame:
 
 
 Look = Callable[[], Awaitable[Frame]]
+
+
+def is_blank(frame: Frame) -> bool:
+    """Say whether nothing is shown: one colour, or QEMU's own words that the guest has no display yet."""
+    if len(set(frame.cells)) <= 1:
+        return True
+    if (frame.width, frame.height) != _NO_DISPLAY:
+        return False
+    columns = frame.width // _CELL_WIDTH
+    ground = frame.cells[0]
+    return {at // columns for at, cell in enumerate(frame.cells) if cell != ground} == {_NO_DISPLAY_ROW}
 
 
 def count_changed(before: Frame, after: Frame) -> int:
@@ -85,7 +99,8 @@ def make_frame(ppm: bytes) -> Frame:
 class Stillness:
     """Fed with frames at a rhythm, says when the screen has been still for `frames` of them.
 
-    Cells that keep changing (a cursor, a countdown) are left out, as long as they are few.
+    Cells that keep changing (a cursor, a countdown) are left out, as long as they are few. A blank screen is one on
+    which something is still to come.
     """
 
     def __init__(self, frames: int = 4) -> None:
@@ -112,7 +127,7 @@ class Stillness:
             self._quiet = 0
         else:
             self._quiet += 1
-        return self._quiet >= self._wanted
+        return self._quiet >= (_BLANK_FRAMES if is_blank(frame) else self._wanted)
 
 
 # VGA's text mode: 80 by 25 characters of code page 437 in physical memory, each followed by its attribute.

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from osimager.machine.png import make_png, parse_ppm
-from osimager.machine.screen import Frame, Stillness, TextScreen, has_changed, make_frame, parse_text_screen
+from osimager.machine.screen import Frame, Stillness, TextScreen, has_changed, is_blank, make_frame, parse_text_screen
 
 
 def make_ppm(width: int, height: int, lit: set[tuple[int, int]] = frozenset()) -> bytes:  # type: ignore[assignment]
@@ -53,6 +53,14 @@ def test_screen_that_scrolls_is_not_still() -> None:
 
 def test_blinking_cursor_and_countdown_are_left_out() -> None:
     assert is_still_after(*(frame(n % 2, 7, 10 - n) for n in range(8)))
+
+
+def test_blank_screen_is_not_still_yet() -> None:
+    assert not is_still_after(*[frame()] * 10)
+    no_display = make_frame(make_ppm(640, 480, {(x, 230) for x in range(150, 490)}))
+    assert is_blank(no_display)
+    assert not is_still_after(*[no_display] * 10)
+    assert not is_blank(make_frame(make_ppm(640, 480, {(x, y) for x in range(150, 490) for y in (30, 230)})))
 
 
 def test_new_text_ends_stillness() -> None:
