@@ -62,13 +62,13 @@ def command() -> None:
 
 def main() -> NoReturn:
     """Run the command line and exit with the status that design.md gives each kind of end."""
-    from osimager.cli.report import report
-
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `osimager … | head` ends quietly
     try:
         command(standalone_mode=False)
     except click.exceptions.Exit as leave:
         sys.exit(leave.exit_code)
     except BaseException as error:  # the one place where every end becomes a status
+        from osimager.cli.report import report
+
         sys.exit(report(error))
     sys.exit(0)
