@@ -7,6 +7,7 @@ a validator that this host lacks is named in the report, and stops nothing.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -102,6 +103,8 @@ _VALIDATORS: Final[Mapping[str, tuple[_Validator, ...]]] = {
 }
 
 
+# The files of each distinct (name, text).
+_Group = dict[tuple[str, str], list[AnswerFile]]
 # Files beside the answer file proper: NoCloud's own, which are YAML and no cloud-config.
 _BESIDE: Final = frozenset(("meta-data", "network-config"))
 _YAML: Final = _Validator("YAML", autoinstall.check_yaml)
@@ -115,7 +118,7 @@ def _validators_of(file: AnswerFile) -> tuple[_Validator, ...]:
 
 async def check_answers(files: Iterable[AnswerFile]) -> Report:
     """Check `files`, each distinct text once. Raises nothing for a bad file: see the report."""
-    groups: dict[tuple[str, str, str], dict[tuple[str, str], list[AnswerFile]]] = {}
+    groups: dict[tuple[str, str, str], _Group] = {}
     validators: dict[tuple[str, str, str], _Validator] = {}
     unknown: set[str] = set()
     for file in files:
@@ -127,23 +130,39 @@ async def check_answers(files: Iterable[AnswerFile]) -> Report:
             validators[key] = validator
             text = fill_holes(file.text, _SAMPLES)
             groups.setdefault(key, {}).setdefault((file.name, text), []).append(file)
-    problems: list[Problem] = []
-    checked: dict[str, int] = {}
-    missing: dict[str, str] = {}
-    for key, group in groups.items():
-        try:
-            findings = await validators[key].check(key[2], list(group))
-        except (NotAtHand, PrerequisiteError) as exc:
-            missing[f"{key[1]} {key[2]}".strip()] = str(exc)
-            continue
-        checked[f"{key[1]} {key[2]}".strip()] = len(group)
-        owners = list(group.values())
-        problems += [
-            Problem(file, finding.line, finding.what, finding.hint, finding.is_warning)
-            for finding in findings
-            for file in owners[finding.index]
-        ]
-    return Report(problems=tuple(problems), checked=checked, not_at_hand=missing, unknown=frozenset(unknown))
+    reports: dict[tuple[str, str, str], Report] = {}
+    free = asyncio.Semaphore(os.cpu_count() or 1)
+
+    async def check(key: tuple[str, str, str]) -> None:
+        async with free:
+            reports[key] = await _check_group(validators[key], key[2], groups[key])
+
+    async with asyncio.TaskGroup() as tasks:
+        for key in groups:
+            tasks.create_task(check(key))
+    found_reports = [reports[key] for key in groups]
+    return Report(
+        problems=tuple(problem for report in found_reports for problem in report.problems),
+        checked={name: count for report in found_reports for name, count in report.checked.items()},
+        not_at_hand={name: why for report in found_reports for name, why in report.not_at_hand.items()},
+        unknown=frozenset(unknown),
+    )
+
+
+async def _check_group(validator: _Validator, version: str, group: _Group) -> Report:
+    """Check the distinct texts of one format and version, and tell what is found for each file that has the text."""
+    name = f"{validator.name} {version}".strip()
+    try:
+        findings = await validator.check(version, list(group))
+    except (NotAtHand, PrerequisiteError) as exc:
+        return Report(not_at_hand={name: str(exc)})
+    owners = list(group.values())
+    problems = tuple(
+        Problem(file, finding.line, finding.what, finding.hint, finding.is_warning)
+        for finding in findings
+        for file in owners[finding.index]
+    )
+    return Report(problems=problems, checked={name: len(group)})
 
 
 def run_check(files: Iterable[AnswerFile]) -> Report:

@@ -18,6 +18,7 @@ from osimager.errors import PrerequisiteError
 from osimager.proc import Completed, find_tool, run_tool
 
 DEADLINE_S: Final = 300.0
+_DEPRECATED = re.compile(r"Ignoring deprecated option on line (\d+)")
 _LINE = re.compile(r"occurred on line (\d+) of the kickstart file:\s*(.*)", re.DOTALL)
 
 
@@ -82,4 +83,6 @@ def _findings(index: int, done: Completed) -> list[Finding]:
         if match:
             found.append(Finding(index, int(match[1]), " ".join(match[2].split())))
     rest = [line for line in parts[0].splitlines() if line.strip() and not line.startswith("Checking kickstart file")]
+    if len(rest) == 1 and (deprecated := _DEPRECATED.match(rest[0])):
+        return [Finding(index, int(deprecated[1]), rest[0], is_warning=True)]
     return found or [Finding(index, None, " ".join(rest) or f"ksvalidator exited with status {done.status}")]

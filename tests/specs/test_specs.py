@@ -1,0 +1,238 @@
+"""Every shipped spec, BIOS and UEFI, static and DHCP, with and without proxy: resolves, renders, passes its validator.
+
+All variants of a format and version go through one validator process; one that is not at hand is skipped by name.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from osimager.check.answers import AnswerFile, Report, check_answers
+from osimager.config.catalog import Catalog, Configuration, Request, Roots, TargetEntry
+from osimager.config.sections import Rung
+from osimager.errors import ConfigError
+from osimager.holes import ANSWER_URL, find_holes
+
+REPOSITORY = Path(__file__).parent.parent.parent
+LAB = """
+description: A network of its own, as a location has it.
+defs:
+  cidr: 192.168.77.0/24
+  gateway: 192.168.77.1
+  domain: example.org
+  dns: [192.168.77.1, 192.168.77.2]
+  ntp: [192.168.77.1, ntp.example.org]
+"""
+# Somebody who keeps a login of their own, and asks for more packages.
+KEPT = """
+username: keeper
+authorized_keys: ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIB0 keeper@example.org", "ssh-ed25519 AAAAC3Nza second"]
+packages: [tmux, vim]
+"""
+PROXY = "http://user:p$w%40x@proxy.example.org:3128"
+# What OSImager 1.11.1 lists, by distribution: `mkosimage --list`. Ours may have more, never fewer.
+AT_LEAST = 708
+
+
+class NoLookups:
+    """No secret, host or variable is needed by what ships."""
+
+    def secret(self, path: str, key: str | None) -> str:
+        raise ConfigError(f"a shipped spec asks for the secret {path}:{key}")
+
+    def dns(self, host: str, servers: object, search: object) -> str | None:
+        raise ConfigError(f"a shipped spec asks for the address of {host}")
+
+    def environment(self, name: str) -> str | None:
+        raise ConfigError(f"a shipped spec asks for the variable {name}")
+
+    def salt(self, purpose: str) -> str:
+        return "saltsaltsaltsalt"
+
+    def is_writable(self, path: str) -> bool:
+        return False
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to ask for a target."""
+
+    firmware: str
+    ip: str
+    proxy: str
+    defines: tuple[str, ...] = ()
+    profile: str = "default"
+
+    def __str__(self) -> str:
+        words = (self.firmware, self.ip, "proxy" if self.proxy else "", *self.defines, self.profile)
+        return "/".join(filter(None, words))
+
+
+VARIANTS = [Variant(*each) for each in itertools.product(("bios", "uefi"), ("dhcp", "192.168.77.10"), ("", PROXY))]
+# For the newest of each major version only.
+MORE_VARIANTS = [
+    *(Variant(firmware, "dhcp", "", ("disk_layout=lvm",)) for firmware in ("bios", "uefi")),
+    *(Variant("uefi", ip, "", ("answers=http",)) for ip in ("dhcp", "192.168.77.10")),
+    Variant("bios", "192.168.77.10", PROXY, ("locale=de_DE.UTF-8", "keyboard=de", "timezone=Europe/Berlin")),
+    Variant("uefi", "dhcp", "", profile="kept"),
+]
+
+
+@pytest.fixture(scope="module")
+def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
+    """Give the shipped catalogue, with a location and a profile of ours before it."""
+    root = tmp_path_factory.mktemp("project")
+    for name, text in (("locations/lab.yml", LAB), ("profiles/kept.yml", KEPT)):
+        path = root / name
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    return Catalog.open(
+        Roots(specs=(root, REPOSITORY / "specs"), files=(REPOSITORY / "files",), isos=(REPOSITORY / "isos.d",))
+    )
+
+
+def resolve(catalog: Catalog, entry: TargetEntry, variant: Variant) -> Configuration:
+    """Resolve one variant of one target. Its name is always the same, so that minor versions give the same text."""
+    defines = (*variant.defines, *((f"proxy={variant.proxy}",) if variant.proxy else ()))
+    request = Request(
+        target=f"qemu/lab/{entry}",
+        name="image",
+        ip=variant.ip,
+        firmware=variant.firmware,
+        profile=variant.profile,
+        defines=defines,
+    )
+    return catalog.resolve(request, NoLookups())
+
+
+def make_answers(configuration: Configuration, entry: TargetEntry, variant: Variant) -> Iterator[AnswerFile]:
+    """Render the answer files of one variant, as the plan does."""
+    for file in configuration.sections.files:
+        yield AnswerFile(
+            name=file.dest,
+            text="".join(configuration.render(part.text, part.place) for part in file.fragments),
+            format=configuration.sections.installer.format,
+            dist=entry.dist,
+            version=entry.version,
+            target=f"{entry} {variant}",
+        )
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """All of the catalogue: configurations and answers of every variant, and what went wrong."""
+
+    configurations: tuple[tuple[TargetEntry, Variant, Configuration], ...]
+    answers: tuple[AnswerFile, ...]
+    failures: tuple[str, ...]
+
+
+@pytest.fixture(scope="module")
+def rendered(catalog: Catalog) -> Rendered:
+    """Resolve and render everything once."""
+    configurations: list[tuple[TargetEntry, Variant, Configuration]] = []
+    answers: list[AnswerFile] = []
+    failures: list[str] = []
+    newest = {(entry.dist, entry.version.partition(".")[0], entry.arch): entry for entry in catalog.targets()}
+    for entry in catalog.targets():
+        is_newest = entry in newest.values()
+        for variant in [*VARIANTS, *(MORE_VARIANTS if is_newest else [])]:
+            try:
+                configuration = resolve(catalog, entry, variant)
+                configurations.append((entry, variant, configuration))
+                answers += make_answers(configuration, entry, variant)
+            except ConfigError as exc:
+                failures.append(f"{entry} {variant}: {[str(error) for error in getattr(exc, 'errors', (exc,))]}")
+    return Rendered(tuple(configurations), tuple(answers), tuple(failures))
+
+
+def test_every_target_resolves_and_renders_in_every_variant(catalog: Catalog, rendered: Rendered) -> None:
+    assert not catalog.problems
+    assert not rendered.failures, "\n".join(rendered.failures[:20])
+    assert len(rendered.configurations) >= len(catalog.targets()) * len(VARIANTS)
+
+
+async def test_every_answer_file_passes_its_own_validator(rendered: Rendered) -> None:
+    report: Report = await check_answers(rendered.answers)
+    assert not report.unknown, f"no validator is known for {sorted(report.unknown)}"
+    assert not report.errors, "\n".join(str(problem) for problem in report.errors[:20])
+    if report.not_at_hand:
+        pytest.skip("; ".join(f"{name}: {why}" for name, why in report.not_at_hand.items()))
+
+
+def test_the_catalogue_has_what_the_old_tool_lists(catalog: Catalog) -> None:
+    assert len(catalog.targets()) >= AT_LEAST
+
+
+def test_a_target_says_what_it_needs_or_has_all_of_a_build(catalog: Catalog, rendered: Rendered) -> None:
+    lacking = []
+    for entry, variant, configuration in rendered.configurations:
+        sections = configuration.sections
+        if sections.needs or variant.defines:
+            continue
+        has_rung = {
+            Rung.DIRECT: True,
+            Rung.MENU: sections.installer.seed is not None,
+            Rung.TYPED: bool(sections.installer.boot_command),
+        }
+        rungs_fit = all(has_rung[rung] for rung in sections.installer.boot) and bool(sections.installer.boot)
+        if not (sections.installer.format and sections.files and rungs_fit and configuration.iso):
+            lacking.append(f"{entry} {variant}")
+    assert not lacking, "\n".join(lacking[:20])
+
+
+def test_a_seed_names_only_files_that_are_made(rendered: Rendered) -> None:
+    wrong = [
+        f"{entry}: {name}"
+        for entry, _, configuration in rendered.configurations
+        if configuration.sections.installer.seed is not None
+        for name in configuration.sections.installer.seed.files
+        if name not in {file.dest for file in configuration.sections.files}
+    ]
+    assert not wrong
+
+
+def test_every_iso_that_a_spec_names_is_in_the_catalogue(catalog: Catalog, rendered: Rendered) -> None:
+    missing = {
+        f"{entry}: {configuration.iso}"
+        for entry, _, configuration in rendered.configurations
+        if configuration.iso and not configuration.sections.needs
+        if catalog.find_iso(configuration.iso, entry.arch) is None
+    }
+    assert missing <= NO_ISO, "\n".join(sorted(missing - NO_ISO))
+
+
+# Listed by OSImager, never published by the vendor.
+NO_ISO = {"alma-8.3-aarch64: alma-8.3"}
+
+
+def test_every_iso_entry_is_whole(catalog: Catalog) -> None:
+    for name, table in catalog.iso_tables().items():
+        entries = [catalog.find_iso(name, arch) for arch in ("x86_64", "aarch64", "i386")]
+        assert any(entries), f"{table.place()}: {name} is made for no architecture"
+        for entry in filter(None, entries):
+            assert all(url.startswith(("https://", "http://")) for url in entry.urls), entry
+            assert entry.urls or entry.patterns or entry.make, entry
+            assert entry.make or entry.urls or entry.needs_login, f"{name}: nothing says where to get it"
+
+
+def test_no_password_and_no_key_of_ours_is_in_an_answer_file(rendered: Rendered) -> None:
+    for answer in rendered.answers:
+        if answer.format in ("kickstart", "preseed", "autoinstall", "autoyast") and answer.name not in ("meta-data",):
+            assert {"build_public_key", "build_password_crypt"} <= find_holes(answer.text), answer.target
+
+
+def test_the_answer_url_is_asked_for_only_over_http(rendered: Rendered) -> None:
+    """A seed alone must do: no kernel argument may wait for a server."""
+    for entry, variant, configuration in rendered.configurations:
+        installer = configuration.sections.installer
+        if installer.seed is not None and installer.format in ("kickstart", "autoinstall"):
+            wants = any(
+                ANSWER_URL in find_holes(text) for text in (*installer.kernel_arguments, *installer.boot_command)
+            )
+            assert wants == ("answers=http" in variant.defines), f"{entry} {variant}"

@@ -1,0 +1,213 @@
+"""What the validators say of files that are wrong, and of hosts that lack them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from osimager.check.answers import AnswerFile, Report, check_answers
+from osimager.check.kickstart import syntax_version
+from osimager.holes import BUILD_PASSWORD_CRYPT, hole
+
+KICKSTART = "lang en_US.UTF-8\nkeyboard us\nrootpw --lock\n%packages\n@core\n%end\n"
+USER_DATA = """#cloud-config
+autoinstall:
+  version: 1
+  identity: {hostname: a, username: u, password: "$6$x$y"}
+"""
+
+
+def kickstart(text: str, dist: str = "rhel", version: str = "9.5") -> AnswerFile:
+    return AnswerFile(name="ks.cfg", text=text, format="kickstart", dist=dist, version=version, target="t")
+
+
+def preseed(text: str) -> AnswerFile:
+    return AnswerFile(name="preseed.cfg", text=text, format="preseed", dist="debian", version="12")
+
+
+def autoinstall(text: str, name: str = "user-data") -> AnswerFile:
+    return AnswerFile(name=name, text=text, format="autoinstall", dist="ubuntu", version="24.04")
+
+
+def said(report: Report) -> list[tuple[int | None, str]]:
+    return [(problem.line, problem.what) for problem in report.problems]
+
+
+@pytest.mark.parametrize(
+    ("dist", "version", "expected"),
+    [
+        ("rhel", "9.5", "RHEL9"),
+        ("centos-stream", "10", "RHEL10"),
+        ("fedora", "43", "F43"),
+        ("amazon", "2", "RHEL7"),
+    ],
+)
+def test_the_syntax_version_is_the_targets_own(dist: str, version: str, expected: str) -> None:
+    assert syntax_version(dist, version) == expected
+
+
+async def test_a_kickstart_problem_names_its_file_and_line() -> None:
+    good, bad = kickstart(KICKSTART), kickstart(KICKSTART + "bogus --x\n")
+    report = await check_answers([good, bad])
+    assert report.checked == {"ksvalidator RHEL9": 2}
+    assert [problem.file for problem in report.problems] == [bad]
+    assert said(report) == [(7, "Unknown command: bogus")]
+
+
+async def test_a_section_without_end_is_found() -> None:
+    report = await check_answers([kickstart("%packages\n@core\n")])
+    assert "does not end" in report.problems[0].what
+
+
+async def test_an_option_of_a_later_version_is_refused_for_an_earlier() -> None:
+    text = KICKSTART + "timesource --ntp-server=ntp.example.org\n"
+    report = await check_answers([kickstart(text, version="8.10"), kickstart(text, version="9.5")])
+    assert [problem.file.version for problem in report.problems] == ["8.10"]
+
+
+async def test_a_syntax_that_the_validator_lacks_is_named_and_stops_nothing() -> None:
+    report = await check_answers([kickstart(KICKSTART, "fedora", "999")])
+    assert not report.problems
+    assert "F999" in report.not_at_hand["ksvalidator F999"]
+
+
+async def test_equal_texts_are_checked_once_and_told_for_each() -> None:
+    report = await check_answers([kickstart("bogus\n"), kickstart("bogus\n", version="9.6")])
+    assert report.checked == {"ksvalidator RHEL9": 1}
+    assert [problem.file.version for problem in report.problems] == ["9.5", "9.6"]
+
+
+async def test_a_missing_program_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("osimager.proc.shutil.which", lambda *_args, **_kwargs: None)
+    report = await check_answers([preseed("d-i netcfg/get_hostname string a\n"), autoinstall(USER_DATA)])
+    assert set(report.not_at_hand) == {"debconf-set-selections", "cloud-init schema"}
+    assert "known d-i questions" in report.checked
+
+
+async def test_an_unknown_format_is_named() -> None:
+    report = await check_answers([AnswerFile(name="x", text="", format="jumpstart", dist="a", version="1")])
+    assert report.unknown == {"jumpstart"}
+
+
+async def test_debconf_lines_are_mapped_back_to_their_file(needs: Callable[[str], Path]) -> None:
+    needs("debconf-set-selections")
+    report = await check_answers([preseed("# one\nd-i netcfg/get_hostname string a\n"), preseed("# two\n\nbla\n")])
+    syntax = [problem for problem in report.problems if "parse error" in problem.what]
+    assert [(problem.file.text, problem.line) for problem in syntax] == [("# two\n\nbla\n", 3)]
+
+
+@pytest.mark.parametrize(
+    ("line", "what", "hint"),
+    [
+        ("d-i netcfg/get_hostnam string a", "no question", "did you mean netcfg/get_hostname?"),
+        ("d-i clock-setup/utc string true", "is of type boolean, not string", None),
+        ("d-i clock-setup/utc boolean yes", "must be true or false", None),
+        ("d-i passwd/user-password-crypted password plain", "not a crypt hash", None),
+        ("d-i netcfg/get_hostname strin a", "not a debconf type", "did you mean string?"),
+    ],
+)
+async def test_a_wrong_preseed_answer_is_an_error(line: str, what: str, hint: str | None) -> None:
+    report = await check_answers([preseed(f"# head\n{line}\n")])
+    found = [problem for problem in report.errors if what in problem.what]
+    assert [(problem.line, problem.hint) for problem in found] == [(2, hint)]
+
+
+async def test_a_question_of_a_package_of_ones_own_is_a_warning() -> None:
+    report = await check_answers([preseed("mypackage mypackage/zebra string a\n")])
+    assert not report.errors
+    assert [problem.is_warning for problem in report.problems] == [True]
+
+
+async def test_an_answer_given_twice_is_a_warning_at_the_second() -> None:
+    report = await check_answers([preseed("d-i netcfg/get_domain string a\nd-i netcfg/get_domain string b\n")])
+    assert [(problem.line, problem.is_warning) for problem in report.problems] == [(2, True)]
+
+
+async def test_holes_are_checked_as_what_they_will_be() -> None:
+    report = await check_answers([preseed(f"d-i passwd/user-password-crypted password {hole(BUILD_PASSWORD_CRYPT)}\n")])
+    assert not report.problems
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what", "hint"),
+    [
+        ("identity:", "identiy:", "the key 'identiy' is unknown in autoinstall", "did you mean identity?"),
+        ("username:", "user:", "the key 'user' is unknown in autoinstall.identity", "did you mean username?"),
+        ("version: 1", "version: 2", "version must be 1", None),
+        ("version: 1", "version: 1\n  shutdown: power-off", "shutdown must be one of", "did you mean poweroff?"),
+        ("version: 1", "version: 1\n  storage: {layout: {name: lvn}}", "storage.layout.name", "did you mean lvm?"),
+        ("version: 1", "version: 1\n  packages: vim", "packages must be a list", None),
+        (
+            "version: 1",
+            "version: 1\n  late-commands: [{a: b}]",
+            "an item of late-commands",
+            "quote what has a colon in it",
+        ),
+        ("#cloud-config", "#cloudconfig", "begins with #cloud-config", None),
+    ],
+)
+async def test_a_slip_in_an_autoinstall_is_an_error(old: str, new: str, what: str, hint: str | None) -> None:
+    report = await check_answers([autoinstall(USER_DATA.replace(old, new))])
+    found = [problem for problem in report.errors if what in problem.what]
+    assert [problem.hint for problem in found] == [hint]
+
+
+async def test_cloud_init_checks_what_stands_beside_autoinstall(needs: Callable[[str], Path]) -> None:
+    needs("cloud-init")
+    report = await check_answers([autoinstall(USER_DATA), autoinstall(USER_DATA + "packages: 3\n")])
+    assert [problem.file.text for problem in report.errors] == [USER_DATA + "packages: 3\n"]
+
+
+async def test_the_files_beside_user_data_are_yaml_only() -> None:
+    report = await check_answers([autoinstall("instance-id: a\n", "meta-data"), autoinstall("a: [\n", "meta-data")])
+    assert [problem.file.text for problem in report.problems] == ["a: [\n"]
+
+
+def xml(text: str, format: str = "autoyast") -> AnswerFile:
+    return AnswerFile(name="autoinst.xml", text=text, format=format, dist="sles", version="15.6")
+
+
+PROFILE = (
+    '<profile xmlns="http://www.suse.com/1.0/yast2ns" xmlns:config="http://www.suse.com/1.0/configns">{}</profile>'
+)
+
+
+@pytest.mark.parametrize(
+    ("inner", "what", "hint"),
+    [
+        ("<usrs/>", "AutoYaST knows no section 'usrs'", "did you mean users?"),
+        ("<general/><general/>", "given twice", None),
+        ('<users config:type="list">x</users>', "users is a list, and has text in it", None),
+        ('<kdump><add config:type="boolean">yes</add></kdump>', "must be true or false", None),
+        ("<general>", "not well-formed", None),
+    ],
+)
+async def test_a_wrong_profile_is_an_error(inner: str, what: str, hint: str | None) -> None:
+    report = await check_answers([xml(PROFILE.format(inner))])
+    assert report.problems
+    assert what in report.problems[0].what
+    assert report.problems[0].hint == hint
+
+
+async def test_a_windows_pass_that_does_not_exist_is_an_error() -> None:
+    text = '<unattend xmlns="urn:schemas-microsoft-com:unattend"><settings pass="windowPE"/></unattend>'
+    report = await check_answers([xml(text, "unattend")])
+    assert [problem.hint for problem in report.problems] == ["did you mean windowsPE?"]
+
+
+@pytest.mark.parametrize(
+    ("format", "text", "what"),
+    [
+        ("agama", '{"prodct": {}}', "Agama knows no key 'prodct'"),
+        ("agama", "[]", "one JSON object"),
+        ("json", "{", "not JSON"),
+        ("toml", "a = ", "not TOML"),
+        ("xml", "<a>", "not well-formed"),
+    ],
+)
+async def test_other_formats_are_checked_by_their_form(format: str, text: str, what: str) -> None:
+    report = await check_answers([AnswerFile(name="x", text=text, format=format, dist="a", version="1")])
+    assert what in report.problems[0].what
