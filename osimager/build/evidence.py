@@ -23,17 +23,16 @@ _LAST_SCREEN_S = 5.0
 
 
 @contextlib.asynccontextmanager
-async def witnessed(machine: QemuMachine, env: Env, *, role: str, watch: bool = True) -> AsyncIterator[None]:
+async def witnessed(machine: QemuMachine, env: Env, *, role: str, unattended: bool) -> AsyncIterator[None]:
     """Keep the guest's last screen as `screen-ROLE.png` while the block runs; take one more when an error ends it.
 
-    With `watch` a guest that is stuck ends the block with the cause's name (`machine/watch`).
+    A guest that is stuck ends the block with the cause's name (`machine/watch`); `unattended`: so does one that rests,
+    which a guest in which a step of ours runs may do.
     """
     picture = make_folder(env.workspace / EVIDENCE, private=True) / f"screen-{role}.png"
-    watchers = [_keep_screen(machine, picture)]
-    if watch:
-        watchers.append(watch_machine(machine, env))
+    watch = watch_machine(machine, env, unattended=unattended)
     try:
-        async with supervised(*watchers):
+        async with supervised(_keep_screen(machine, picture), watch):
             yield
     except BaseException:
         await finish(_take_screen(machine, picture), _LAST_SCREEN_S)

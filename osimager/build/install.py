@@ -89,7 +89,7 @@ async def _run_installer(run: MachineRun, plan: BuildPlan, seed: Seed, env: Env,
     boot = plan.install.boot
     async with (
         start_machine(run, env) as machine,
-        witnessed(machine, env, role=run.role),
+        witnessed(machine, env, role=run.role, unattended=True),
         contextlib.AsyncExitStack() as up,
     ):
         if first and seed.server is not None:

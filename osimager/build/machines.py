@@ -14,7 +14,7 @@ from osimager.env import Env
 from osimager.events import Notice
 from osimager.kept import make_folder, write_kept
 from osimager.machine.firmware import make_variables
-from osimager.machine.qemu import MachineRun, start_machine
+from osimager.machine.qemu import MachineRun, QemuMachine, start_machine
 from osimager.plan.argv import Display
 from osimager.plan.facts import HostFacts
 from osimager.plan.model import BuildPlan, MachineShape
@@ -60,19 +60,19 @@ class InstalledDisk:
 
 
 @contextlib.asynccontextmanager
-async def start_installed(plan: BuildPlan, installed: InstalledDisk, rig: Rig, env: Env) -> AsyncIterator[Machine]:
+async def start_installed(plan: BuildPlan, installed: InstalledDisk, rig: Rig, env: Env) -> AsyncIterator[QemuMachine]:
     """Boot the installed disk: no installer media, no kernel of ours."""
     run = rig.make_run("target", plan.machine, env, disk=installed.disk, variables=installed.variables)
     run = dataclasses.replace(run, ssh_port=plan.access.port)
-    async with start_machine(run, env) as machine, witnessed(machine, env, role=run.role):
+    async with start_machine(run, env) as machine, witnessed(machine, env, role=run.role, unattended=False):
         yield machine
 
 
 @contextlib.asynccontextmanager
 async def open_guest(
-    plan: BuildPlan, installed: InstalledDisk, machine: Machine, env: Env, *, shell: bool = False
+    plan: BuildPlan, installed: InstalledDisk, machine: QemuMachine, env: Env, *, shell: bool = False
 ) -> AsyncIterator[SshCommunicator]:
-    """Wait until the installed system lets this build's key in; the machine's death ends the wait.
+    """Wait until the installed system lets this build's key in; the guest's death ends the wait, or its being stuck.
 
     With `shell` an error in the block opens a session in the guest, on this terminal, before it is passed on.
     """

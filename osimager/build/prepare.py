@@ -26,7 +26,7 @@ from osimager.plan.digests import Protect, make_known_digests, to_plain
 from osimager.plan.facts import HostFacts
 from osimager.plan.model import BuildPlan, OutputPlan
 from osimager.plan.resolve import resolve_plan
-from osimager.registry.entry import make_id
+from osimager.registry.names import make_id
 
 
 @dataclass(frozen=True, slots=True)
