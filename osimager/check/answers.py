@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from osimager.check import agama, autoinstall, kickstart, markup, preseed
+from osimager.check import agama, autoinstall, kickstart, markup, preseed, shell
 from osimager.check.problem import Finding, NotAtHand
 from osimager.errors import PrerequisiteError
 from osimager.holes import ANSWER_URL, BUILD_PASSWORD, BUILD_PASSWORD_CRYPT, BUILD_PUBLIC_KEY, fill_holes
@@ -99,6 +99,8 @@ _VALIDATORS: Final[Mapping[str, tuple[_Validator, ...]]] = {
     "xml": (_Validator("XML", markup.check_xml),),
     "agama": (_Validator("Agama keys", agama.check_agama),),
     "json": (_Validator("JSON", agama.check_json),),
+    "photon": (_Validator("JSON", agama.check_json),),
+    "shell": (_Validator("sh -n", shell.check),),
     "toml": (_Validator("TOML", agama.check_toml),),
 }
 

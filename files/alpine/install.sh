@@ -1,0 +1,26 @@
+#!/bin/sh
+# Started by hand in the live system: install, then make the build's access in what was installed, then switch off.
+set -eu
+export ERASE_DISKS=/dev/vda
+setup-alpine -e -f /mnt/answers
+umount /mnt
+root=$(blkid | sed -n 's/^\(\/dev\/\(vda[0-9]*\|mapper\/[a-z0-9-]*\|vg0\/[a-z_]*\)\):.*TYPE="ext4".*/\1/p' | tail -n 1)
+mount "$root" /mnt
+cp /etc/resolv.conf /mnt/etc/resolv.conf
+chroot /mnt apk add --no-progress sudo bash E>' '.join(packages)<E
+chroot /mnt adduser -D -s /bin/bash >>build_user<<
+echo '>>build_user<<:>>build_password_crypt<<' | chroot /mnt chpasswd -e
+give() { # USER KEYS
+    mkdir -p "/mnt/home/$1/.ssh"
+    echo "$2" >"/mnt/home/$1/.ssh/authorized_keys"
+    chmod 700 "/mnt/home/$1/.ssh"
+    chmod 600 "/mnt/home/$1/.ssh/authorized_keys"
+    chroot /mnt chown -R "$1:$1" "/home/$1/.ssh"
+}
+give >>build_user<< '>>build_public_key<<'
+echo '>>build_user<< ALL=(ALL) NOPASSWD: ALL' >/mnt/etc/sudoers.d/osimager-build
+chmod 440 /mnt/etc/sudoers.d/osimager-build
+E>'chroot /mnt adduser -D -s /bin/bash ' + username + '\ngive ' + username + ' ' + shell('\n'.join(authorized_keys)) + '\necho ' + shell(username + ' ALL=(ALL) NOPASSWD: ALL') + ' >/mnt/etc/sudoers.d/' + username + '\nchmod 440 /mnt/etc/sudoers.d/' + username if get('username', '') else ''<E
+chroot /mnt passwd -l root
+umount /mnt
+poweroff
