@@ -66,6 +66,8 @@ async def build_one(asked: BuildRequest, places: Places, *, sinks: Sequence[Sink
             await _sweep(places, env)
             prepared = await rec.run(Stage.RESOLVE, prepare(asked, env))
             rec.deadline_s.update({each.stage: each.seconds for each in prepared.plan.deadlines})
+            chosen = prepared.host.accelerator
+            env.emit(Notice(f"runs under {chosen.accelerator}: {chosen.reason}"))
             rig = Rig(prepared.host, Display(asked.display))
             entry = await run_build(prepared, rig, env, rec, shell=asked.on_error is OnError.SHELL)
         except BaseException as raised:

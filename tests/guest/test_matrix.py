@@ -128,7 +128,7 @@ def test_twenty_kills_at_random_moments_leave_nothing_and_the_next_build_works()
     for _ in range(20):
         with started("build", "debian-12", "--arch", "x86_64", "--iso", "debian-12-made", "--json") as child:
             event = wait_for_event(child, lambda event: event["kind"] == "stage_changed")
-            wait_until(lambda: child.poll() is not None, deadline_s=moments.uniform(0, 90))
+            wait_until(lambda: child.poll() is not None, deadline_s=moments.uniform(0, 75))
             child.kill()
             child.communicate()
         is_gone = functools.partial(_has_no_process, event["build"])
