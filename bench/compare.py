@@ -1,6 +1,6 @@
 """Packer, a hand-written script over bare QEMU (bench/floor.py) and osimager: the same ISO, preseed, machine and steps.
 
-    ./bootstrap python bench/compare.py --runs 3
+    ./bootstrap python -m bench.compare --runs 3
 
 Each contestant installs, boots, runs the same scripts, seals with the same script, switches off and converts; nobody
 verifies (`osimager --no-verify`). They take turns in one run, so that a noisy machine is noisy for all. Prints minimum,
