@@ -118,6 +118,12 @@ def _validators_of(file: AnswerFile) -> tuple[_Validator, ...]:
     return _VALIDATORS.get(file.format, ())
 
 
+def validator_names(format: str, dist: str, version: str) -> tuple[str, ...]:
+    """Give the validators, by the names of reports, that see an answer file of `format` for `dist` `version`."""
+    found = _VALIDATORS.get(format, ())
+    return tuple(f"{validator.name} {validator.version_of(dist, version)}".strip() for validator in found)
+
+
 async def check_answers(files: Iterable[AnswerFile]) -> Report:
     """Check `files`, each distinct text once. Raises nothing for a bad file: see the report."""
     groups: dict[tuple[str, str, str], _Group] = {}
