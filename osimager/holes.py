@@ -17,6 +17,7 @@ ANSWER_URL = "answer_url"
 BUILD_PUBLIC_KEY = "build_public_key"
 BUILD_PASSWORD = "build_password"  # noqa: S105  the hole's name, not a password
 BUILD_PASSWORD_CRYPT = "build_password_crypt"  # noqa: S105
+OF_BUILD = (ANSWER_URL, BUILD_PUBLIC_KEY, BUILD_PASSWORD, BUILD_PASSWORD_CRYPT)
 
 
 def hole(name: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from fractions import Fraction
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)(?:i?b)?", re.IGNORECASE | re.ASCII)
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+)ms)?", re.ASCII)
@@ -19,6 +18,8 @@ def parse_size(text: str, *, unit: str = "") -> int:
     if match is None:
         raise ValueError(f"{text!r} is not a size: write a number with K, M, G or T, such as 20G")
     power = _POWER[(match[2] or unit).lower()]
+    from fractions import Fraction
+
     return int(Fraction(match[1]) * 1024**power)  # exact, where a float has 53 bits
 
 

@@ -15,7 +15,7 @@ from osimager.config.catalog import Catalog
 from osimager.config.checks import PlaceholderLookups, all_requests
 from osimager.config.configuration import Configuration
 from osimager.errors import ConfigError, ConfigErrors, Place, UsageError
-from osimager.holes import ANSWER_URL, BUILD_PASSWORD, BUILD_PASSWORD_CRYPT, BUILD_PUBLIC_KEY, hole
+from osimager.holes import OF_BUILD, hole
 from osimager.paths import Places
 from osimager.plan.digests import to_plain
 from osimager.plan.resolve import check_login, render_answers
@@ -23,7 +23,7 @@ from osimager.plan.resolve import check_login, render_answers
 if TYPE_CHECKING:
     from osimager.check.answers import Problem
 
-_GIVEN = {name: hole(name) for name in (ANSWER_URL, BUILD_PASSWORD, BUILD_PASSWORD_CRYPT, BUILD_PUBLIC_KEY)}
+_GIVEN = {name: hole(name) for name in OF_BUILD}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

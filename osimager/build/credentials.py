@@ -8,10 +8,8 @@ from dataclasses import dataclass
 
 from osimager.crypt import ALPHABET, crypt
 from osimager.env import Env
-from osimager.holes import BUILD_PASSWORD, BUILD_PASSWORD_CRYPT, BUILD_PUBLIC_KEY, hole
+from osimager.holes import BUILD_PASSWORD, BUILD_PASSWORD_CRYPT, BUILD_PUBLIC_KEY
 from osimager.provision.ssh import BuildKey, make_key
-
-HOLES = (BUILD_PUBLIC_KEY, BUILD_PASSWORD, BUILD_PASSWORD_CRYPT)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -41,8 +39,3 @@ def make_credentials(env: Env) -> Credentials:
     for secret in (password, hashed):
         env.masker.register(secret)
     return Credentials(key, password, hashed)
-
-
-def credential_defs() -> dict[str, str]:
-    """Give the defs that stand for this build's values while it is planned."""
-    return {name: hole(name) for name in HOLES}

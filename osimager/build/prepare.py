@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from osimager.aio import in_thread
 from osimager.arch import Arch, Firmware, parse_arch
 from osimager.build.catalogues import open_catalog
-from osimager.build.credentials import credential_defs
 from osimager.build.lookups import HostLookups
 from osimager.build.media_choice import choose_media, default_iso_path
 from osimager.build.request import BuildRequest
@@ -19,7 +18,7 @@ from osimager.config.lookups import Lookups
 from osimager.config.settings import load_settings
 from osimager.env import Env
 from osimager.events import Notice
-from osimager.holes import ANSWER_URL, hole
+from osimager.holes import OF_BUILD, hole
 from osimager.machine.host import inspect_host
 from osimager.paths import Places
 from osimager.plan.digests import Protect, make_known_digests, to_plain
@@ -42,7 +41,7 @@ class Prepared:
 def resolve_configuration(asked: BuildRequest, places: Places, lookups: Lookups) -> tuple[Catalog, Configuration]:
     """Resolve the target's configuration, this build's own values standing as holes."""
     catalog = open_catalog(asked.project, places, asked.data_dir, asked.settings)
-    given = {**credential_defs(), ANSWER_URL: hole(ANSWER_URL), **asked.request.given}
+    given = {**{name: hole(name) for name in OF_BUILD}, **asked.request.given}
     return catalog, catalog.resolve(dataclasses.replace(asked.request, given=given), lookups)
 
 

@@ -17,7 +17,7 @@ from osimager.config.markers import as_text
 from osimager.config.sections import StepKind as Kind
 from osimager.config.sections import StepSection
 from osimager.errors import ConfigError, ConfigErrors, Place
-from osimager.holes import find_holes, name_holes
+from osimager.holes import find_holes
 from osimager.paths import Places, search_path
 from osimager.plan.model import Step, StepKind
 from osimager.provision.scripts import find_script, load_script, load_steps
@@ -213,7 +213,7 @@ def _variables(text: str, place: Place) -> dict[str, str]:
 
 def _text(text: str, place: Place) -> bytes:
     if holes := find_holes(text):
-        what = f"a step cannot hold {', '.join(map(name_holes, sorted(holes)))}: only the installer gets that"
+        what = f"a step cannot hold {', '.join(sorted(holes))}: only the installer gets that"
         raise ConfigError(what, where=place, hint="leave it out")
     return text.encode()
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from osimager.events import Stage
-from osimager.plan.model import Deadline
 from osimager.units import parse_duration, parse_size
+
+if TYPE_CHECKING:
+    from osimager.plan.model import Deadline
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -33,13 +34,16 @@ class Size(click.ParamType[int]):
             self.fail(str(error), param, ctx)
 
 
-class StageDeadline(click.ParamType[tuple[Deadline, ...]]):
+class StageDeadline(click.ParamType["tuple[Deadline, ...]"]):
     """`[STAGE=]DURATION`; without a stage it is meant for each."""
 
     name = "[stage=]duration"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Deadline, ...]:
         """Read a deadline, or say which stages there are."""
+        from osimager.events import Stage
+        from osimager.plan.model import Deadline
+
         if isinstance(value, tuple):
             return value
         stage, _, duration = str(value).rpartition("=")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -276,23 +276,34 @@ class Catalog:
         """Give the ISO catalogue's entry `name` for `arch`, or None."""
         from osimager.config.isos import make_iso
 
-        found = self.iso_tables().get(name)
-        return make_iso(name, arch, found) if found is not None else None
+        for path in self._iso_files():
+            # Reading a text costs a hundredth of parsing it, and one file in many has the name.
+            if (path in self._documents or name in read_text(path)) and name in self._isos_of(path):
+                return make_iso(name, arch, self._isos_of(path)[name])
+        return None
 
     def iso_tables(self) -> Mapping[str, Table]:
         """Give every entry of `isos.d`, as it stands in the files."""
+        entries: dict[str, Table] = {}
+        for path in self._iso_files():
+            entries = {**self._isos_of(path), **entries}
+        return entries
+
+    def _iso_files(self) -> Iterable[Path]:
         files: dict[str, Path] = {}
         for root in self.roots.isos:
             for path in sorted(root.glob("*")):
                 if path.suffix in SUFFIXES and path.is_file():
                     files.setdefault(path.stem, path)
+        return files.values()
+
+    def _isos_of(self, path: Path) -> Mapping[str, Table]:
+        document = self.document(path)
         entries: dict[str, Table] = {}
-        for path in files.values():
-            document = self.document(path)
-            for name, value in document.items():
-                if not isinstance(value, Table):
-                    raise ConfigError(f"{name} must be a mapping", where=document.place(name), hint="write KEY: VALUE")
-                entries.setdefault(name, value)
+        for name, value in document.items():
+            if not isinstance(value, Table):
+                raise ConfigError(f"{name} must be a mapping", where=document.place(name), hint="write KEY: VALUE")
+            entries[name] = value
         return entries
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,6 +101,8 @@ class Defs(Names):
         if self.may_be_undefined:
             self.undefined.setdefault(name, where)
             return ""
+        import difflib
+
         close = difflib.get_close_matches(name, list(self), 1)
         hint = f"did you mean {close[0]!r}?" if close else f"define it under defs, or with -D {name}=VALUE"
         raise ConfigError(f"{name!r} is not defined", where=where, hint=hint)

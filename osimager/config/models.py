@@ -7,7 +7,6 @@ and building its models costs 110 ms of the 250 that `osimager plan` may take.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -350,6 +349,8 @@ def make_step(values: Mapping[str, Value], place: Place, place_of: PlaceOf) -> S
 
 def unknown_key(key: str, known: Sequence[str], where: Place | None, *, inside: str) -> ConfigError:
     """Make the error for a key that nobody reads, with the likeliest known one."""
+    import difflib
+
     close = difflib.get_close_matches(key, known, 1)
     hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
     return ConfigError(f"the key {key!r} is unknown in {inside}", where=where, hint=hint)

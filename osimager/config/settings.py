@@ -7,9 +7,7 @@ A key that nobody knows is a warning, a value that cannot be meant is an error. 
 
 from __future__ import annotations
 
-import configparser
 import dataclasses
-import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from osimager.config.sections import Scalar, Value
+from osimager.config.values import Scalar, Value
 from osimager.errors import ConfigError, ConfigErrors, Place
 from osimager.paths import Places
 from osimager.units import parse_duration
@@ -131,6 +129,8 @@ class _Reading:
         return self.home / (text[2:] if text.startswith("~/") else text)
 
     def warn_unknown(self, key: str, known: Sequence[str], where: Place) -> None:
+        import difflib
+
         close = difflib.get_close_matches(key, known, 1)
         tail = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
         self.warnings.append(f"{where}: the setting {key!r} is unknown; {tail}")
@@ -362,6 +362,8 @@ def _load_ini(path: Path, reading: _Reading) -> _Found:
     from osimager.config.documents import read_text
 
     text = read_text(path)
+    import configparser  # costs 2 ms, and few have such a file
+
     parser = configparser.ConfigParser(interpolation=None)
     try:
         parser.read_string(text)

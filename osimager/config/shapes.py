@@ -32,7 +32,8 @@ _SPEC: Final = (
     "end_of_life", "arches", "ansible_version", "skip_config", "install_notice", "pre_build", "post_build",
 )  # fmt: skip
 PROFILE_DEFS: Final = (
-    "username", "password", "packages", "locale", "keyboard", "timezone", "mirror", "authorized_keys", "proxy", "scripts",
+    "username", "password", "packages", "locale", "keyboard", "timezone", "mirror", "authorized_keys", "proxy",
+    "scripts",
 )  # fmt: skip
 KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "spec": (*_SHARED, *_SPEC, "provides"),

@@ -20,9 +20,7 @@ from osimager.arch import Arch, Firmware, host_arch
 from osimager.errors import OsimagerError, PrerequisiteError
 from osimager.kept import make_folder, write_kept
 from osimager.machine.accelerator import choose_accelerator
-from osimager.machine.firmware import find_firmware, pad_code
 from osimager.paths import Places
-from osimager.plan.argv import firmware_hint
 from osimager.plan.facts import AcceleratorFacts, FirmwareFiles, HostFacts, QemuFacts
 from osimager.proc import ToolFailed, run_tool
 
@@ -53,6 +51,8 @@ async def inspect_host(arch: Arch, firmware: Firmware, *, places: Places, accel:
     qemu = await inspect_qemu(arch, places)
     files = _find_padded(qemu, places) if firmware is Firmware.UEFI else None
     if firmware is Firmware.UEFI and files is None:
+        from osimager.plan.argv import firmware_hint
+
         raise PrerequisiteError(f"there is no UEFI firmware for {arch} on this host", hint=firmware_hint(arch))
     return HostFacts(
         system=platform.system(),
@@ -126,6 +126,8 @@ def _cache(places: Places) -> Path:
 
 
 def _find_padded(qemu: QemuFacts, places: Places) -> FirmwareFiles | None:
+    from osimager.machine.firmware import find_firmware, pad_code  # a plan for BIOS needs none of it
+
     found = find_firmware(qemu.arch, home=Path.home(), qemu=qemu.path)
     return None if found is None else pad_code(found, _cache(places))
 
@@ -269,6 +271,9 @@ async def doctor_report(places: Places) -> HostReport:
 
 
 async def _guest_report(arch: Arch, places: Places) -> GuestReport:
+    from osimager.machine.firmware import find_firmware
+    from osimager.plan.argv import firmware_hint
+
     try:
         qemu = await inspect_qemu(arch, places)
         accelerator = await choose_accelerator(qemu, cache=_cache(places))

@@ -22,7 +22,6 @@ from osimager.errors import ConfigError
 from osimager.events import Stage
 
 SCHEMA_VERSION = 1
-ID_TIME = "%Y%m%dT%H%M%SZ"
 
 
 class Status(StrEnum):
@@ -95,12 +94,6 @@ class Entry:
         """The keys of `latest` that this image competes for: the short and the long form, with its profile."""
         suffix = f"+{self.profile}" if self.profile else ""
         return (self.short + suffix, self.target + suffix)
-
-
-def make_id(short_target: str, profile: str, created: datetime) -> str:
-    """Give the id (and the file's stem) of an image: `TARGET[+PROFILE]-YYYYMMDDThhmmssZ`."""
-    suffix = f"+{profile}" if profile else ""
-    return f"{short_target}{suffix}-{created.astimezone(UTC):{ID_TIME}}"
 
 
 # The form on disk -----------------------------------------------------------------------------------------------------

@@ -16,7 +16,8 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from osimager.arch import Arch, Firmware
-from osimager.registry.entry import Entry, IsoRecord, make_id
+from osimager.registry.entry import Entry, IsoRecord
+from osimager.registry.names import make_id
 from osimager.registry.store import Registry
 
 folder = Path(sys.argv[1])

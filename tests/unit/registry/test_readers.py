@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from osimager.arch import Arch, Firmware
-from osimager.registry.entry import Entry, IsoRecord, make_id
+from osimager.registry.entry import Entry, IsoRecord
+from osimager.registry.names import make_id
 from osimager.registry.store import Registry
 
 READERS = Path(__file__).parents[3] / "registry"

@@ -24,10 +24,10 @@ from osimager.registry.entry import (
     RegistryModel,
     StageRecord,
     Status,
-    make_id,
     parse_registry,
     render_entry,
 )
+from osimager.registry.names import make_id
 from osimager.registry.store import Registry
 
 NOW = datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC)

@@ -1,0 +1,115 @@
+"""What profile, spec and command line name as steps becomes the plan's steps, or errors with their places."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from osimager.build.catalogues import open_catalog
+from osimager.build.request import BuildRequest
+from osimager.build.steps import make_steps, split_arguments
+from osimager.config.checks import PlaceholderLookups
+from osimager.config.request import Request
+from osimager.errors import ConfigError, ConfigErrors, Place
+from osimager.holes import BUILD_PUBLIC_KEY, hole
+from osimager.paths import Places
+from osimager.plan.model import Step, StepKind
+
+SPEC = 'provides: {dist: web, versions: ["1"]}\n'
+Make = Callable[..., tuple[Step, ...]]
+
+
+@pytest.fixture
+def make(tmp_path: Path, places: Places) -> Make:
+    """Give a function that makes the steps of `web-1` in a project with these files."""
+
+    def make_in_project(
+        files: dict[str, str], *, profile: str = "default", steps: tuple[Path, ...] = ()
+    ) -> tuple[Step, ...]:
+        for name, text in {"specs/web/spec.yml": SPEC, **files}.items():
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        given = {BUILD_PUBLIC_KEY: hole(BUILD_PUBLIC_KEY)}
+        request = Request(target="web-1-x86_64", profile=profile, given=given)
+        asked = BuildRequest(request=request, project=tmp_path, steps=steps)
+        catalog = open_catalog(tmp_path, places)
+        configuration = catalog.resolve(request, PlaceholderLookups())
+        return make_steps(configuration, catalog, asked, places, is_secret=lambda text: "placeholder" in text)
+
+    return make_in_project
+
+
+def names(steps: tuple[Step, ...]) -> list[str]:
+    return [step.name for step in steps]
+
+
+def test_order_is_base_own_script_profiles_scripts_specs_steps_and_the_command_lines(
+    make: Make, tmp_path: Path
+) -> None:
+    last = tmp_path / "last.sh"
+    last.write_text("true\n")
+    files = {
+        "scripts.d/web.sh": "echo web\n",
+        "scripts.d/one.sh": "echo 1\n",
+        "specs/profiles/mine.yml": "scripts: [two.sh, one, web]\n",
+        "specs/profiles/two.sh": "echo 2\n",
+        "specs/web/spec.yml": SPEC + "steps: [{inline: [echo 3]}]\n",
+    }
+    made = make(files, profile="mine", steps=(last,))
+    assert names(made) == ["base", "web", "two", "one", "spec.yml:2", "last"]
+    assert made[2].origin == Place(tmp_path / "specs/profiles/two.sh")
+
+
+def test_profiles_own_script_goes_before_the_dists(make: Make) -> None:
+    files = {"scripts.d/web.sh": "", "scripts.d/mine.sh": "", "specs/profiles/mine.yml": "username: ''\n"}
+    assert names(make(files, profile="mine")) == ["base", "mine"]
+
+
+def test_everything_that_does_not_exist_is_told_at_once(make: Make) -> None:
+    steps = "steps:\n  - {script: no.sh}\n  - {file: no, dest: /x}\n  - {inline: ['true'], inputs: ['no/*']}\n"
+    with pytest.raises(ConfigErrors) as caught:
+        make({"specs/web/spec.yml": SPEC + steps})
+    assert [error.where[0].line for error in caught.value.errors] == [3, 4, 5]
+
+
+def test_what_only_the_installer_gets_cannot_stand_in_a_step(make: Make) -> None:
+    with pytest.raises(ConfigError, match="cannot hold build_public_key"):
+        make({"specs/web/spec.yml": SPEC + 'steps: [{inline: ["echo >>build_public_key<<"]}]\n'})
+
+
+def test_inputs_are_digests_of_files_and_folders(make: Make) -> None:
+    steps = "steps: [{inline: ['true'], inputs: [data, 'x.*']}]\n"
+    files = {"specs/web/spec.yml": SPEC + steps, "specs/web/data/a": "1", "specs/web/x.txt": "2"}
+    before = make(files)[-1].inputs
+    assert [each.partition(":")[0] for each in before] == ["data", "x.txt"]
+    after = make({**files, "specs/web/data/b": "3"})[-1].inputs
+    assert (after[0] == before[0], after[1] == before[1]) == (False, True)
+
+
+def test_playbook_depends_on_the_roles_beside_it(make: Make) -> None:
+    steps = "steps: [{ansible: play.yml, environment: {a: b}}]\n"
+    files = {"specs/web/spec.yml": SPEC + steps, "specs/web/play.yml": "- hosts: all\n"}
+    step = make({**files, "specs/web/roles/r/tasks/main.yml": "[]\n"})[-1]
+    assert (step.kind, step.name, step.environment) == (StepKind.ANSIBLE, "play", (("a", "b"),))
+    assert step.inputs[0].startswith("roles:")
+    changed = make({**files, "specs/web/roles/r/tasks/main.yml": "[1]\n"})[-1]
+    assert changed.inputs != step.inputs
+
+
+def test_extra_variables_never_reach_argv() -> None:
+    words = ["-v", "-e", "a='b c' d=e", "--extra-vars", '{"f": "g\'", "n": [1]}', "--extra-vars=h=i", "-e", "@file.yml"]
+    variables, kept = split_arguments(words, Place("spec.yml", 1))
+    assert variables == {"a": "b c", "d": "e", "f": "g'", "n": "[1]", "h": "i"}
+    assert kept == ("-v", "-e", "@file.yml")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        split_arguments(["-e", "a='b"], Place("spec.yml", 1))
+
+
+def test_secret_in_another_argument_of_ansible_is_refused(make: Make) -> None:
+    provisioner = "provisioners: [{type: ansible, playbook_file: play.yml, extra_arguments: ['--vault=|>a/b:c<|']}]\n"
+    files = {"specs/web/spec.yml": SPEC + provisioner, "specs/web/play.yml": "", "play.yml": ""}
+    with pytest.raises(ConfigError, match="holds a secret"):
+        make(files)
