@@ -4,17 +4,31 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from osimager.check.problem import Finding, suggest
 
-# Source: Agama, "Profile JSON schema" (rust/agama-lib/share/profile.schema.json), the keys of its top level.
+# Source: Agama, rust/share/profile.schema.json (August 2026), which takes no other key on these levels.
 _KEYS: Final = """
-    product software localization network root user users storage legacyAutoyastStorage scripts questions hostname
-    bootloader iscsi dasd zfcp files security proxy ntp $schema
+    $schema access bootloader dasd files hostname iscsi l10n legacyAutoyastStorage localization network ntp product
+    proxy questions root scripts security software storage user zfcp
 """
 KEYS: Final = frozenset(_KEYS.split())
+_USER: Final = ("password", "hashedPassword", "sshPublicKey", "sshPublicKeys")
+INNER: Final[Mapping[str, tuple[str, ...]]] = {
+    "bootloader": ("stopOnBootMenu", "timeout", "extraKernelParams", "updateNvram"),
+    "hostname": ("static", "transient"),
+    "localization": ("language", "keyboard", "timezone"),
+    "network": ("state", "connections"),
+    "product": ("id", "mode", "registrationCode", "registrationEmail", "registrationUrl", "addons"),
+    "proxy": (
+        "enabled", "httpProxy", "httpsProxy", "ftpProxy", "gopherProxy", "socksProxy", "socks5Server", "noProxy",
+    ),
+    "root": _USER,
+    "scripts": ("pre", "postPartitioning", "post", "init"),
+    "user": ("fullName", "userName", *_USER),
+}  # fmt: skip
 
 
 async def check_agama(_version: str, files: Sequence[tuple[str, str]]) -> Sequence[Finding]:
@@ -27,12 +41,23 @@ async def check_agama(_version: str, files: Sequence[tuple[str, str]]) -> Sequen
         elif not isinstance(value, dict):
             found.append(Finding(index, 1, "a profile is one JSON object"))
         else:
-            found += [
-                Finding(index, None, f"Agama knows no key {key!r}", suggest(key, KEYS))
-                for key in value
-                if key not in KEYS
-            ]
+            found += [Finding(index, None, what, hint) for what, hint in _profile_problems(value)]
     return found
+
+
+def _profile_problems(profile: Mapping[object, object]) -> Iterator[tuple[str, str | None]]:
+    for key, value in profile.items():
+        if key not in KEYS:
+            yield f"Agama knows no key {key!r}", suggest(str(key), KEYS)
+        elif isinstance(value, dict) and (known := INNER.get(str(key))):
+            for inner in value:
+                if inner not in known:
+                    yield f"Agama knows no key {inner!r} in {key}", suggest(str(inner), known)
+    bootloader = profile.get("bootloader")
+    if isinstance(bootloader, dict) and {"timeout", "stopOnBootMenu"} <= {*bootloader}:
+        yield "timeout and stopOnBootMenu exclude each other in bootloader", None
+    if not isinstance(profile.get("product"), dict):
+        yield "product is missing: Agama would ask for it", None
 
 
 async def check_json(_version: str, files: Sequence[tuple[str, str]]) -> Sequence[Finding]:

@@ -203,6 +203,10 @@ async def test_a_windows_pass_that_does_not_exist_is_an_error() -> None:
     [
         ("agama", '{"prodct": {}}', "Agama knows no key 'prodct'"),
         ("agama", "[]", "one JSON object"),
+        ("agama", '{"product": {}, "user": {"username": ""}}', "Agama knows no key 'username' in user"),
+        ("agama", '{"product": {}, "bootloader": {"timeout": 1, "stopOnBootMenu": true}}', "exclude each other"),
+        ("agama", '{"user": {}}', "product is missing"),
+        ("shell", "A='\\n", "nterminated"),
         ("json", "{", "not JSON"),
         ("toml", "a = ", "not TOML"),
         ("xml", "<a>", "not well-formed"),
