@@ -1,0 +1,144 @@
+"""10,000 secrets in configuration, answer files and a step's output: none of them in anything that osimager writes."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import random
+import re
+import shlex
+import string
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from osimager.arch import host_arch
+from osimager.build.evidence import EVIDENCE, write_answers
+from osimager.build.prepare import plan_to_json, prepare
+from osimager.build.request import BuildRequest
+from osimager.build.workspace import BuildFolder
+from osimager.config.request import Request
+from osimager.env import Env
+from osimager.errors import Place, ProvisionError
+from osimager.plan.model import Access, Step, StepKind
+from osimager.ports import Communicator, Endpoint
+from osimager.provision.ssh import make_key
+from osimager.provision.steps import Way, run_steps
+from osimager.redact import MASK
+
+COUNT = 10_000
+# The middle of each secret: letters that no quoting changes, so that one search finds it in every quoting.
+_CORE = re.compile(r"K[a-z]{10}Z")
+_HEX = re.compile(r"(?:[0-9a-f]{2}){12,}", re.IGNORECASE)
+_BASE64 = re.compile(r"[A-Za-z0-9+/_-]{16,}")
+
+
+def make_secrets() -> list[str]:
+    chosen = random.Random(3)
+    hostile = "\"'\\<>&$ !%#" + string.ascii_letters
+    around = ["".join(chosen.choices(hostile, k=6)) for _ in range(2 * COUNT)]
+    cores = ["K" + "".join(chosen.choices(string.ascii_lowercase, k=10)) + "Z" for _ in range(COUNT)]
+    return [f"x{around[2 * at]}{core}{around[2 * at + 1]}x" for at, core in enumerate(cores)]
+
+
+def forms(secret: str) -> Iterator[str]:
+    raw = secret.encode()
+    yield secret
+    yield json.dumps(secret)
+    yield shlex.quote(secret)
+    yield urllib.parse.quote(secret, safe="")
+    yield raw.hex()
+    yield base64.b64encode(raw).decode()
+    yield base64.b64encode(b"user:" + raw).decode()
+
+
+def find_cores(text: str) -> set[str]:
+    """Give the middle of every secret that is in `text`, as it is, in hex or in base64 at any alignment."""
+    found = set(_CORE.findall(text))
+    for match in _HEX.findall(text):
+        for shift in (0, 1):
+            digits = match[shift:]
+            found |= set(_CORE.findall(bytes.fromhex(digits[: len(digits) // 2 * 2]).decode("latin-1")))
+    for match in _BASE64.findall(text):
+        for shift in range(4):
+            part = match[shift:].translate(str.maketrans("-_", "+/"))
+            found |= set(_CORE.findall(base64.b64decode(part[: len(part) // 4 * 4]).decode("latin-1")))
+    return found
+
+
+def write_project(folder: Path, places_config: Path, secrets: list[str]) -> None:
+    (folder / "specs/many").mkdir(parents=True)
+    (folder / "files").mkdir()
+    defs = "".join(f'  s{at}: "|>many/of:k{at}<|"\n' for at in range(COUNT))
+    (folder / "specs/many/spec.yml").write_text(
+        f'provides: {{dist: many, versions: ["1"], arches: [x86_64]}}\ninclude: linux\niso: {folder}/some.iso\n'
+        'installer: {boot: [typed], boot_command: ["<enter>%>s0<%"]}\n'
+        "files: [{dest: a.cfg, sources: [a.cfg]}]\n"
+        'steps: [{inline: ["echo %>s1<%"], environment: {TOKEN: ">>s2<<"}}]\n'
+        f"defs:\n{defs}"
+    )
+    (folder / "files/a.cfg").write_text("".join(f"%>s{at}<% 6\n" for at in range(COUNT)) + "6>many/of:k0<6\n")
+    (folder / "some.iso").touch()
+    places_config.mkdir(parents=True)
+    file = places_config / "secrets"
+    file.touch(0o600)
+    quoted = (secret.replace("\\", "\\\\").replace('"', '\\"') for secret in secrets)
+    file.write_text("many/of " + " ".join(f'k{at}="{text}"' for at, text in enumerate(quoted)) + "\n")
+
+
+class NoGuest:
+    """Nothing here goes into a guest."""
+
+
+def test_the_search_finds_every_form() -> None:
+    for secret in make_secrets()[:200]:
+        for form in forms(secret):
+            assert len(find_cores(f"before {form} after")) == 1, form
+
+
+@pytest.mark.needs("qemu-system-x86_64")
+async def test_none_of_ten_thousand_secrets_is_in_anything_that_is_written(env: Env, tmp_path: Path) -> None:
+    secrets = make_secrets()
+    project = tmp_path / "project"
+    write_project(project, env.places.config, secrets)
+    folder = BuildFolder(env.places, "test-build")
+    asked = BuildRequest(
+        request=Request(target="many-1-x86_64", host_arch=str(host_arch())), project=project, accelerator="tcg"
+    )
+    with env.bus.listening(folder.log):
+        prepared = await prepare(asked, env)
+        assert find_cores(prepared.plan.install.answers[0].text) == {
+            found for each in secrets for found in find_cores(each)
+        }
+        write_answers({each.name: each.text for each in prepared.plan.install.answers}, env)
+        seen = await print_in_a_step(secrets, env, tmp_path)
+    folder.close()
+    written = {
+        "plan": json.dumps(plan_to_json(prepared, env.masker.mask)),
+        "repr": repr(prepared.plan.access),
+        "events": (folder.path / "events.jsonl").read_text(),
+        "evidence": "".join(path.read_text() for path in (env.workspace / EVIDENCE).rglob("*") if path.is_file()),
+        "processes": seen,
+    }
+    assert written["events"].count(MASK) >= 7 * COUNT
+    assert {name: len(find_cores(text)) for name, text in written.items()} == dict.fromkeys(written, 0)
+    assert "$6$" not in written["plan"] + written["evidence"]
+
+
+async def print_in_a_step(secrets: list[str], env: Env, tmp_path: Path) -> str:
+    """Let a step on this host print every form of every secret, fail, and tell what it sees of all processes."""
+    lines = "\n".join(form for secret in secrets for form in forms(secret))
+    script = (
+        f"cat <<'THE-END'\n{lines}\nTHE-END\ncat /proc/[0-9]*/cmdline /proc/[0-9]*/environ >processes 2>&1\nexit 3\n"
+    )
+    origin = Place(tmp_path / "step.sh", 1)
+    step = Step(name="print", kind=StepKind.LOCAL, content=script.encode(), origin=origin)
+    way = Way(Endpoint("127.0.0.1", 9), Access(user="nobody"), make_key(env), "ssh-ed25519 AAAA")
+    guest: Communicator = NoGuest()  # type: ignore[assignment]
+    with pytest.raises(ProvisionError, match="status 3") as caught:
+        await run_steps([step], guest, env, deadline_s=300, way=way)
+    told = await asyncio.to_thread((tmp_path / "processes").read_text, "latin-1")
+    return told + env.masker.mask(str(caught.value))
