@@ -51,12 +51,12 @@ class Checked:
 
 
 def check_targets(
-    asked: BuildRequest, places: Places, *, targets: Sequence[str] | None, strict: bool, validate: bool
+    asked: BuildRequest, places: Places, *, targets: Sequence[str] | None, validate: bool
 ) -> list[Checked]:
     """Check `targets`, None: all of them, with everything else that `asked` says. Nothing is raised for a bad one."""
     catalog = open_catalog(asked.project, places, asked.data_dir, asked.settings)
     names = [request.target for request in all_requests(catalog)] if targets is None else targets
-    checked = [_check(catalog, asked, name, places, strict=strict) for name in names]
+    checked = [_check(catalog, asked, name, places) for name in names]
     if targets is None:
         checked += [Checked(target=str(problem.where[0].path), errors=(problem,)) for problem in catalog.problems]
     return _validate(checked, catalog, asked) if validate else checked
@@ -99,7 +99,7 @@ def _as_error(problem: Problem) -> ConfigError:
     return ConfigError(problem.what, where=Place(problem.file.name, problem.line), hint=problem.hint)
 
 
-def _check(catalog: Catalog, asked: BuildRequest, name: str, places: Places, *, strict: bool) -> Checked:
+def _check(catalog: Catalog, asked: BuildRequest, name: str, places: Places) -> Checked:
     try:
         configuration = resolve_checked(catalog, asked, name)
         errors = list(_all_errors(configuration, catalog, asked, places))
@@ -110,8 +110,8 @@ def _check(catalog: Catalog, asked: BuildRequest, name: str, places: Places, *, 
     except ConfigError as exc:
         return Checked(target=name, errors=(exc,))
     warnings = configuration.warnings
-    if strict:
-        errors += [ConfigError(warning, hint="without --strict this is a warning") for warning in warnings]
+    if asked.strict:
+        errors += [ConfigError(warning, hint="without --strict this warns") for warning in warnings]
         warnings = ()
     return Checked(
         target=name,

@@ -17,6 +17,7 @@ from osimager.config.configuration import Configuration
 from osimager.config.lookups import Lookups
 from osimager.config.settings import load_settings
 from osimager.env import Env
+from osimager.errors import ConfigError, ConfigErrors
 from osimager.events import Notice
 from osimager.holes import OF_BUILD, hole
 from osimager.machine.host import inspect_host
@@ -50,6 +51,8 @@ async def prepare(asked: BuildRequest, env: Env) -> Prepared:
     settings = asked.settings or load_settings(env.places)
     lookups = HostLookups(env.places, env.masker, offline=asked.options.offline, secrets=settings.secrets)
     catalog, configuration = await in_thread(lambda: resolve_configuration(asked, env.places, lookups))
+    if asked.strict and configuration.warnings:
+        raise ConfigErrors([ConfigError(each, hint="without --strict this warns") for each in configuration.warnings])
     for warning in (*settings.warnings, *configuration.warnings):
         env.emit(Notice(warning, "warning"))
     arch = parse_arch(configuration.target.arch)

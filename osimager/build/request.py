@@ -24,7 +24,7 @@ class OnError(StrEnum):
 class BuildRequest:
     """One target with everything that was said about it. `iso_checksum` is `sha256:…`, `none` or not given.
 
-    `settings` None: the user's files are read when they are needed.
+    `settings` None: the user's files are read when they are needed. `strict`: a warning of the configuration's stops.
     """
 
     request: Request
@@ -38,6 +38,7 @@ class BuildRequest:
     force: bool = False
     on_error: OnError = OnError.CLEANUP
     settings: Settings | None = None
+    strict: bool = False
 
 
 def apply_settings(asked: BuildRequest, settings: Settings) -> BuildRequest:

@@ -142,6 +142,7 @@ def make_request(target: str, **said: Any) -> BuildRequest:
         accelerator=said.get("accel", "auto"),
         display=said.get("display", "none"),
         force=said.get("force", False),
+        strict=said["strict"],
         on_error=OnError(said.get("on_error", "cleanup")),
     )
     return apply_settings(asked, load_settings(Places.from_environment(os.environ)))

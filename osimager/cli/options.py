@@ -77,6 +77,7 @@ def target_options(function: F) -> F:
             click.option("--firmware", type=click.Choice(["bios", "uefi"]), help="What the machine starts with."),
             click.option("--name", metavar="NAME", help="The guest's host name; the image is then this machine's."),
             click.option("--ip", metavar="ADDR|dhcp", help="The guest's address, in its location's network."),
+            click.option("--strict", is_flag=True, help="Let the configuration's warnings stop it."),
             project_option,
         )
     ):

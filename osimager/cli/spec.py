@@ -86,11 +86,10 @@ def _as_line(value: object) -> str:
 @command.command()
 @click.argument("targets", nargs=-1, metavar="[TARGET…]")
 @click.option("--all", "every", is_flag=True, help="Every target there is.")
-@click.option("--strict", is_flag=True, help="Count warnings as errors.")
 @click.option("--validate", is_flag=True, help="Run the answer formats' own validators too.")
 @target_options
 @json_option
-def check(targets: tuple[str, ...], *, every: bool, strict: bool, validate: bool, as_json: bool, **said: Any) -> None:
+def check(targets: tuple[str, ...], *, every: bool, validate: bool, as_json: bool, **said: Any) -> None:
     """Resolve and render TARGETs, placeholders in the place of secrets, and show all that is wrong at once."""
     from osimager.build.checking import check_targets
     from osimager.cli.build import make_request
@@ -100,7 +99,7 @@ def check(targets: tuple[str, ...], *, every: bool, strict: bool, validate: bool
         raise UsageError("name the targets to check, or all of them", hint="osimager spec check --all")
     request = make_request(targets[0] if targets else "", **said)
     places = Places.from_environment(os.environ)
-    checked = check_targets(request, places, targets=None if every else targets, strict=strict, validate=validate)
+    checked = check_targets(request, places, targets=None if every else targets, validate=validate)
     if as_json:
         click.echo(json.dumps([each.to_json() for each in checked], indent=1, ensure_ascii=False))
     _tell(checked)

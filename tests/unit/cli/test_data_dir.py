@@ -142,6 +142,11 @@ def test_builder_key_without_a_counterpart_is_a_warning_with_its_place(run: Run,
     assert f"platforms/qemu.json:{line}" in said.err
 
 
+def test_strict_plan_stops_at_a_warning(run: Run, tree: Path) -> None:
+    said = run("plan", "web-9.1", "--data-dir", tree, "--strict")
+    assert (said.status, "error: 'qemuargs'" in said.err) == (3, True)
+
+
 def test_provisioner_that_cannot_be_run_stops_at_resolve(run: Run, tree: Path) -> None:
     write_spec(tree, {"provisioners": [{"type": "puppet-masterless"}]})
     said = run("plan", "web-9.1", "--data-dir", tree)
