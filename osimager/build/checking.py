@@ -53,9 +53,14 @@ class Checked:
 def check_targets(
     asked: BuildRequest, places: Places, *, targets: Sequence[str] | None, validate: bool
 ) -> list[Checked]:
-    """Check `targets`, None: all of them, with everything else that `asked` says. Nothing is raised for a bad one."""
+    """Check `targets`, None: all of them, with everything else that `asked` says.
+
+    Nothing is raised for one that is wrong; UsageError for one that does not exist.
+    """
     catalog = open_catalog(asked.project, places, asked.data_dir, asked.settings)
     names = [request.target for request in all_requests(catalog)] if targets is None else targets
+    for name in targets or ():
+        catalog.find_target(dataclasses.replace(asked.request, target=name))
     checked = [_check(catalog, asked, name, places) for name in names]
     if targets is None:
         checked += [Checked(target=str(problem.where[0].path), errors=(problem,)) for problem in catalog.problems]

@@ -94,6 +94,11 @@ def test_check_shows_all_that_is_wrong_at_once_and_each_mistake_once(run: Run, w
     assert "'machien' is unknown" in said.err
 
 
+def test_check_of_an_unknown_target_is_a_usage_error(run: Run, web: Path) -> None:
+    said = run("spec", "check", "web-1", "wbe-1", "--project", web)
+    assert (said.status, "there is no target 'wbe-1'" in said.err) == (2, True)
+
+
 def test_check_as_json_has_an_object_for_each_target(run: Run, web: Path, write: Write) -> None:
     write("files/web.cfg", ">>nmae<<\n")
     said = run("spec", "check", "web-1", "--json", "--project", web)
