@@ -2,8 +2,7 @@
 # Started by hand in the live system: install, then make the build's access in what was installed, then switch off.
 set -eu
 export ERASE_DISKS=/dev/vda
-setup-alpine -e -f /mnt/answers
-umount /mnt
+setup-alpine -e -f /tmp/answers
 root=$(blkid | sed -n 's/^\(\/dev\/\(vda[0-9]*\|mapper\/[a-z0-9-]*\|vg0\/[a-z_]*\)\):.*TYPE="ext4".*/\1/p' | tail -n 1)
 mount "$root" /mnt
 cp /etc/resolv.conf /mnt/etc/resolv.conf
@@ -20,7 +19,7 @@ give() { # USER KEYS
 give >>build_user<< '>>build_public_key<<'
 echo '>>build_user<< ALL=(ALL) NOPASSWD: ALL' >/mnt/etc/sudoers.d/osimager-build
 chmod 440 /mnt/etc/sudoers.d/osimager-build
-E>'chroot /mnt adduser -D -s /bin/bash ' + username + '\ngive ' + username + ' ' + shell('\n'.join(authorized_keys)) + '\necho ' + shell(username + ' ALL=(ALL) NOPASSWD: ALL') + ' >/mnt/etc/sudoers.d/' + username + '\nchmod 440 /mnt/etc/sudoers.d/' + username if get('username', '') else ''<E
+E>'chroot /mnt adduser -D -s /bin/bash -G wheel ' + username + '\necho ' + shell(username + ':' + (get('password', '') or '*')) + ' | chroot /mnt chpasswd -e\ngive ' + username + ' ' + shell('\n'.join(authorized_keys)) + '\necho ' + shell(username + (' ALL=(ALL) ALL' if get('password', '') else ' ALL=(ALL) NOPASSWD: ALL')) + ' >/mnt/etc/sudoers.d/' + username + '\nchmod 440 /mnt/etc/sudoers.d/' + username if get('username', '') else ''<E
 chroot /mnt passwd -l root
 umount /mnt
 poweroff
