@@ -12,8 +12,8 @@ import pytest
 
 from osimager.arch import Firmware
 from osimager.config.catalog import Catalog, Configuration, Request, Roots
+from osimager.config.lookups import Lookups
 from osimager.config.sections import Rung
-from osimager.errors import ConfigError
 from osimager.holes import ANSWER_URL, BUILD_PUBLIC_KEY, hole, name_holes
 from osimager.media.grub import parse_grub
 from osimager.media.isolinux import parse_isolinux
@@ -26,25 +26,6 @@ MENUS = REPOSITORY / "tests" / "unit" / "media" / "menus"
 LAB = "defs: {cidr: 192.168.77.0/24, gateway: 192.168.77.1, dns: [192.168.77.1], domain: example.org}\n"
 
 
-class NoLookups:
-    """Nothing that ships asks for a secret, a host or a variable."""
-
-    def secret(self, path: str, key: str | None) -> str:
-        raise ConfigError(path)
-
-    def dns(self, host: str, servers: object, search: object) -> str | None:
-        return None
-
-    def environment(self, name: str) -> str | None:
-        return None
-
-    def salt(self, purpose: str) -> str:
-        return "salt"
-
-    def is_writable(self, path: str) -> bool:
-        return False
-
-
 @pytest.fixture
 def catalog(tmp_path: Path) -> Catalog:
     """Give the shipped catalogue with a location that has a network."""
@@ -53,7 +34,9 @@ def catalog(tmp_path: Path) -> Catalog:
     return Catalog.open(Roots(specs=(tmp_path, REPOSITORY / "specs"), files=(REPOSITORY / "files",)))
 
 
-def resolve(catalog: Catalog, target: str, firmware: Firmware, ip: str, defines: Sequence[str]) -> Configuration:
+def resolve(
+    catalog: Catalog, target: str, firmware: Firmware, ip: str, defines: Sequence[str], lookups: Lookups
+) -> Configuration:
     given = {name: hole(name) for name in (ANSWER_URL, BUILD_PUBLIC_KEY)}
     request = Request(
         target=f"qemu/lab/{target}",
@@ -63,7 +46,7 @@ def resolve(catalog: Catalog, target: str, firmware: Firmware, ip: str, defines:
         defines=tuple(defines),
         given=given,
     )
-    return catalog.resolve(request, NoLookups())
+    return catalog.resolve(request, lookups)
 
 
 def read_menu(name: str, firmware: Firmware) -> tuple[MenuEntry, ...]:
@@ -127,10 +110,19 @@ CASES = [
 
 @pytest.mark.parametrize(("target", "menu", "firmware", "ip", "defines", "label", "line"), CASES)
 def test_the_kernels_line_is_the_menus_with_ours(
-    catalog: Catalog, *, target: str, menu: str, firmware: str, ip: str, defines: str, label: str, line: str
+    catalog: Catalog,
+    lookups: Lookups,
+    *,
+    target: str,
+    menu: str,
+    firmware: str,
+    ip: str,
+    defines: str,
+    label: str,
+    line: str,
 ) -> None:
     kind = Firmware(firmware)
-    installer = resolve(catalog, target, kind, ip, [defines] if defines else []).sections.installer
+    installer = resolve(catalog, target, kind, ip, [defines] if defines else [], lookups).sections.installer
     boot = BootPlan(
         rung=Rung.DIRECT,
         reason="",
@@ -144,17 +136,17 @@ def test_the_kernels_line_is_the_menus_with_ours(
     assert name_holes(make_command_line(entry.arguments, boot.arguments, boot.drop)) == line
 
 
-def test_debians_text_installer_is_taken_and_not_the_graphical_one(catalog: Catalog) -> None:
-    installer = resolve(catalog, "debian-12-x86_64", Firmware.BIOS, "dhcp", []).sections.installer
+def test_debians_text_installer_is_taken_and_not_the_graphical_one(catalog: Catalog, lookups: Lookups) -> None:
+    installer = resolve(catalog, "debian-12-x86_64", Firmware.BIOS, "dhcp", [], lookups).sections.installer
     boot = BootPlan(rung=Rung.DIRECT, reason="", menu=installer.menu or "")
     entry, _ = choose_entry(read_menu("debian-12-isolinux.cfg", Firmware.BIOS), boot, Firmware.BIOS)
     assert entry.label == "install"
 
 
 @pytest.mark.parametrize("arch", ["x86_64", "aarch64"])
-def test_each_architecture_speaks_on_its_own_serial_port(catalog: Catalog, arch: str) -> None:
+def test_each_architecture_speaks_on_its_own_serial_port(catalog: Catalog, lookups: Lookups, arch: str) -> None:
     console = {"x86_64": "console=ttyS0,115200", "aarch64": "console=ttyAMA0,115200"}[arch]
     for target in (f"rhel-9.5-{arch}", f"fedora-43-{arch}", f"ubuntu-26.04-{arch}", f"sles-15.6-{arch}"):
-        installer = resolve(catalog, target, Firmware.UEFI, "dhcp", []).sections.installer
+        installer = resolve(catalog, target, Firmware.UEFI, "dhcp", [], lookups).sections.installer
         assert console in installer.kernel_arguments
         assert any(console in text for text in installer.boot_command)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from osimager.config.catalog import Catalog, Request, Roots
-from osimager.errors import ConfigError
+from osimager.config.lookups import Lookups
 from osimager.holes import OF_BUILD, hole, name_holes
 
 REPOSITORY = Path(__file__).parent.parent.parent
@@ -35,28 +35,9 @@ TARGETS = [
 ]
 
 
-class NoLookups:
-    """Nothing that ships asks for a secret, a host or a variable."""
-
-    def secret(self, path: str, key: str | None) -> str:
-        raise ConfigError(path)
-
-    def dns(self, host: str, servers: object, search: object) -> str | None:
-        return None
-
-    def environment(self, name: str) -> str | None:
-        return None
-
-    def salt(self, purpose: str) -> str:
-        return "salt"
-
-    def is_writable(self, path: str) -> bool:
-        return False
-
-
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_answers_are_the_reviewed_ones(
-    target: str, tmp_path: Path, check_golden: Callable[[Path, str], None]
+    target: str, tmp_path: Path, lookups: Lookups, check_golden: Callable[[Path, str], None]
 ) -> None:
     for name, text in (("locations/lab.yml", LAB), ("profiles/kept.yml", KEPT)):
         (tmp_path / name).parent.mkdir()
@@ -71,7 +52,7 @@ def test_the_answers_are_the_reviewed_ones(
         defines=("proxy=http://proxy.example.org:3128",),
         given={name: hole(name) for name in OF_BUILD},
     )
-    configuration = catalog.resolve(request, NoLookups())
+    configuration = catalog.resolve(request, lookups)
     for file in configuration.sections.files:
         text = "".join(configuration.render(part.text, part.place) for part in file.fragments)
         check_golden(REPOSITORY / "tests" / "golden" / "answers" / f"{target}-{file.dest}", name_holes(text))

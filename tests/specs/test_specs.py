@@ -14,6 +14,7 @@ import pytest
 
 from osimager.check.answers import AnswerFile, Report, check_answers
 from osimager.config.catalog import Catalog, Configuration, Request, Roots, TargetEntry
+from osimager.config.lookups import Lookups
 from osimager.config.sections import Rung
 from osimager.errors import ConfigError
 from osimager.holes import ANSWER_URL, find_holes
@@ -37,25 +38,6 @@ packages: [tmux, vim]
 PROXY = "http://user:p$w%40x@proxy.example.org:3128"
 # What OSImager 1.11.1 lists, by distribution: `mkosimage --list`. Ours may have more, never fewer.
 AT_LEAST = 708
-
-
-class NoLookups:
-    """No secret, host or variable is needed by what ships."""
-
-    def secret(self, path: str, key: str | None) -> str:
-        raise ConfigError(f"a shipped spec asks for the secret {path}:{key}")
-
-    def dns(self, host: str, servers: object, search: object) -> str | None:
-        raise ConfigError(f"a shipped spec asks for the address of {host}")
-
-    def environment(self, name: str) -> str | None:
-        raise ConfigError(f"a shipped spec asks for the variable {name}")
-
-    def salt(self, purpose: str) -> str:
-        return "saltsaltsaltsalt"
-
-    def is_writable(self, path: str) -> bool:
-        return False
 
 
 @dataclass(frozen=True)
@@ -97,7 +79,7 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
     )
 
 
-def resolve(catalog: Catalog, entry: TargetEntry, variant: Variant) -> Configuration:
+def resolve(catalog: Catalog, entry: TargetEntry, variant: Variant, lookups: Lookups) -> Configuration:
     """Resolve one variant of one target. Its name is always the same, so that minor versions give the same text."""
     defines = (*variant.defines, *((f"proxy={variant.proxy}",) if variant.proxy else ()))
     request = Request(
@@ -108,7 +90,7 @@ def resolve(catalog: Catalog, entry: TargetEntry, variant: Variant) -> Configura
         profile=variant.profile,
         defines=defines,
     )
-    return catalog.resolve(request, NoLookups())
+    return catalog.resolve(request, lookups)
 
 
 def make_answers(configuration: Configuration, entry: TargetEntry, variant: Variant) -> Iterator[AnswerFile]:
@@ -134,7 +116,7 @@ class Rendered:
 
 
 @pytest.fixture(scope="module")
-def rendered(catalog: Catalog) -> Rendered:
+def rendered(catalog: Catalog, lookups: Lookups) -> Rendered:
     """Resolve and render everything once."""
     configurations: list[tuple[TargetEntry, Variant, Configuration]] = []
     answers: list[AnswerFile] = []
@@ -144,7 +126,7 @@ def rendered(catalog: Catalog) -> Rendered:
         is_newest = entry in newest.values()
         for variant in [*VARIANTS, *(MORE_VARIANTS if is_newest else [])]:
             try:
-                configuration = resolve(catalog, entry, variant)
+                configuration = resolve(catalog, entry, variant, lookups)
                 configurations.append((entry, variant, configuration))
                 answers += make_answers(configuration, entry, variant)
             except ConfigError as exc:

@@ -9,8 +9,8 @@ from pathlib import Path
 from osimager.check.answers import validator_names
 from osimager.check.kickstart import syntax_version
 from osimager.config.catalog import Catalog, Configuration, Request, Roots, TargetEntry
+from osimager.config.lookups import Lookups
 from osimager.config.sections import IsoEntry
-from osimager.errors import ConfigError
 from osimager.holes import ANSWER_URL, find_holes, hole
 
 REPOSITORY = Path(__file__).parent.parent.parent
@@ -32,25 +32,6 @@ a login, or has no fixed address. Vendors move their files: `osimager iso show N
 | dist | versions | architectures | installer | answers by | ISO | verified |
 |---|---|---|---|---|---|---|
 """
-
-
-class NoLookups:
-    """Nothing that ships asks for a secret, a host or a variable."""
-
-    def secret(self, path: str, key: str | None) -> str:
-        raise ConfigError(path)
-
-    def dns(self, host: str, servers: object, search: object) -> str | None:
-        return None
-
-    def environment(self, name: str) -> str | None:
-        return None
-
-    def salt(self, purpose: str) -> str:
-        return "salt"
-
-    def is_writable(self, path: str) -> bool:
-        return False
 
 
 @dataclass(frozen=True)
@@ -97,11 +78,11 @@ def describe_versions(versions: list[str]) -> str:
     return ", ".join(versions) if len(versions) < 4 else f"{versions[0]} to {versions[-1]} ({len(versions)})"
 
 
-def make_rows(catalog: Catalog) -> Iterator[str]:
+def make_rows(catalog: Catalog, lookups: Lookups) -> Iterator[str]:
     """Give the table's lines: the versions of one distribution that have all in common, as one."""
     arches: dict[tuple[Row, str], list[str]] = {}
     for entry in catalog.targets():
-        configuration = catalog.resolve(Request(target=str(entry), given={ANSWER_URL: hole(ANSWER_URL)}), NoLookups())
+        configuration = catalog.resolve(Request(target=str(entry), given={ANSWER_URL: hole(ANSWER_URL)}), lookups)
         iso = catalog.find_iso(configuration.iso, entry.arch) if configuration.iso else None
         arches.setdefault((describe(entry, configuration, iso), entry.version), []).append(entry.arch)
     versions: dict[Row, list[str]] = {}
@@ -113,10 +94,10 @@ def make_rows(catalog: Catalog) -> Iterator[str]:
         yield f"| {' | '.join(cells)} |\n"
 
 
-def test_the_page_of_targets_is_up_to_date(check_golden: Callable[[Path, str], None]) -> None:
+def test_the_page_of_targets_is_up_to_date(lookups: Lookups, check_golden: Callable[[Path, str], None]) -> None:
     catalog = Catalog.open(
         Roots(specs=(REPOSITORY / "specs",), files=(REPOSITORY / "files",), isos=(REPOSITORY / "isos.d",))
     )
-    text = HEAD + "".join(make_rows(catalog))
+    text = HEAD + "".join(make_rows(catalog, lookups))
     text += f"\n{len(catalog.targets())} targets, {len(catalog.iso_tables())} entries in the ISO catalogue.\n"
     check_golden(REPOSITORY / "docs" / "targets.md", text)
