@@ -30,9 +30,9 @@ def main() -> int:
     common = [
         f"qemu-system-{options.arch}", *MACHINE[options.arch], "-m", str(options.memory), "-smp", str(options.cpus),
         "-nodefaults", "-display", "none", "-serial", f"file:{options.work / 'floor-serial.log'}",
-        "-drive", DISK.format(disk), "-device", "virtio-blk-pci,drive=disk0",
-        "-netdev", f"user,id=net0,hostfwd=tcp:127.0.0.1:{port}-:22", "-device", "virtio-net-pci,netdev=net0",
-        "-device", "virtio-rng-pci",
+        "-drive", DISK.format(disk), "-device", "virtio-blk-pci,drive=disk0,addr=0x10",
+        "-netdev", f"user,id=net0,hostfwd=tcp:127.0.0.1:{port}-:22", "-device", "virtio-net-pci,netdev=net0,addr=0x3",
+        "-device", "virtio-rng-pci,addr=0x8",
     ]  # fmt: skip
     if options.firmware:
         code, variables = options.firmware.split(",")
@@ -106,7 +106,7 @@ def _cd(arch: str) -> str:
 def _ssh(options: argparse.Namespace, port: int) -> list[str]:
     return [
         "ssh", "-q", "-i", str(options.key), "-p", str(port), "-o", "StrictHostKeyChecking=no",
-        "-o", "UserKnownHostsFile=/dev/null", "-o", "ConnectTimeout=3", "-o", "BatchMode=yes",
+        "-o", "UserKnownHostsFile=/dev/null", "-o", "ConnectTimeout=10", "-o", "BatchMode=yes",
         f"{options.user}@127.0.0.1",
     ]  # fmt: skip
 
