@@ -42,7 +42,8 @@ def test_tool_has_nothing_to_say(name: str) -> None:
 
 @pytest.mark.needs("shellcheck", "git")
 def test_shellcheck_has_nothing_to_say() -> None:
-    scripts = list_scripts()
+    # What lies in files/ is rendered first: its markers are no shell.
+    scripts = [name for name in list_scripts() if not name.startswith("files/")]
     assert {"bootstrap", ".ci/run"} <= set(scripts)
     # An installer's scripts are for busybox and get variables from outside: there only errors count.
     installers = [name for name in scripts if name.startswith("isos.d/")]

@@ -6,8 +6,8 @@ the file and kills the guest. It ends before the guest's process id can be anyon
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import subprocess
 import sys
 from collections.abc import AsyncIterator
 
@@ -30,7 +30,7 @@ async def ended_with_us(pid: int, *, needed: bool = sys.platform != "linux") -> 
         yield
         return
     argv = [sys.executable, "-I", "-S", "-c", WATCHER, str(pid)]
-    async with open_child(argv, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, ask_s=0, term_s=1) as watcher:
+    async with open_child(argv, stdin=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, ask_s=0, term_s=1) as watcher:
         try:
             yield
         finally:

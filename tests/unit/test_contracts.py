@@ -1,4 +1,4 @@
-"""docs/contracts.md tells the truth: its examples have the fields that the code gives, its list of kinds is complete."""
+"""docs/contracts.md tells the truth: its examples have the fields that the code gives, no kind is missing."""
 
 from __future__ import annotations
 
