@@ -30,7 +30,8 @@ async def ended_with_us(pid: int, *, needed: bool = sys.platform != "linux") -> 
         yield
         return
     argv = [sys.executable, "-I", "-S", "-c", WATCHER, str(pid)]
-    async with open_child(argv, stdin=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, ask_s=0, term_s=1) as watcher:
+    pipe, nothing = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
+    async with open_child(argv, stdin=pipe, stderr=nothing, ask_s=0, term_s=1) as watcher:
         try:
             yield
         finally:
