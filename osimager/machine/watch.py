@@ -118,8 +118,8 @@ RULES: tuple[Rule, ...] = (
     ),
     _final(
         "no-bootable-medium",
-        r"No bootable (?:device|option or device)|Boot failed: not a bootable disk|Could not read from CDROM|"
-        r"No boot device|Operating System not found|Missing operating system",
+        # SeaBIOS says "Boot failed: …" of each device in turn, an empty disk before the CD too; this comes last.
+        r"No bootable (?:device|option or device)|No boot device|Operating System not found|Missing operating system",
         "the firmware found nothing to boot",
         "the ISO is not bootable with this firmware (try --firmware uefi or bios), or the disk holds no system",
     ),

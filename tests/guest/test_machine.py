@@ -368,7 +368,7 @@ async def test_empty_disk_is_named_by_the_watcher(env: Env, host: HostFacts) -> 
         ):
             await machine.wait_end()
 
-    with pytest.raises(StuckGuest, match="not a bootable disk") as caught:
+    with pytest.raises(StuckGuest, match="No bootable device") as caught:
         await build()
     assert caught.value.cause == "no-bootable-medium"
 
