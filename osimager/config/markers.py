@@ -372,7 +372,9 @@ def _as_literal(value: Value) -> Value:
         return value
     if value in _LITERALS:
         return _LITERALS[value]
-    return float(value) if "." in value else int(value)
+    if "." in value:
+        return float(value)
+    return int(value) if str(int(value)) == value else value  # `00` and `007` are no numbers of anybody's
 
 
 def as_text(value: Value) -> str:
