@@ -53,6 +53,8 @@ _XML_TAG: Final = re.compile(r"</?[\w:.-]*\Z")
 _STAND_IN: Final = "\ua66e"
 _STAND_INS: Final = re.compile(f"{_STAND_IN}(\\d+){_STAND_IN}")
 _LITERAL: Final = re.compile(r"-?\d{1,30}|-?\d{1,30}\.\d{1,30}|True|False|None")
+# What these give is data, though it reads like a number.
+_FROM_OUTSIDE: Final = frozenset(("|>", "$>", "*>", "1>", "5>", "6>"))
 _LITERALS: Final[dict[str, Value]] = {"True": True, "False": False, "None": None}
 
 
@@ -332,7 +334,9 @@ class _MarkerScope:
 
     def value(self, name: str) -> Value:
         if stand_in := _STAND_INS.fullmatch(name):
-            return _as_literal(self._inner(stand_in))
+            value = self._inner(stand_in)
+            inner = self.marker.body[int(stand_in[1])]
+            return _as_literal(value) if isinstance(inner, Marker) and inner.kind not in _FROM_OUTSIDE else value
         value = self.renderer.names.value(name, self.where)
         return _as_literal(value) if self.marker.kind == "#>" else value
 
