@@ -25,7 +25,7 @@ from osimager.paths import Places
 from osimager.plan.digests import Protect, make_known_digests, to_plain
 from osimager.plan.facts import HostFacts
 from osimager.plan.model import BuildPlan, OutputPlan
-from osimager.plan.resolve import resolve_plan
+from osimager.plan.resolve import check_needs, resolve_plan
 from osimager.registry.names import make_id
 
 
@@ -55,6 +55,7 @@ async def prepare(asked: BuildRequest, env: Env) -> Prepared:
         raise ConfigErrors([ConfigError(each, hint="without --strict this warns") for each in configuration.warnings])
     for warning in (*settings.warnings, *configuration.warnings):
         env.emit(Notice(warning, "warning"))
+    check_needs(configuration)
     arch = parse_arch(configuration.target.arch)
     firmware = (
         Firmware.UEFI if arch is Arch.AARCH64 else asked.options.firmware or configuration.sections.machine.firmware

@@ -18,6 +18,8 @@ cleaning=
 echo "was root-kib $(df -Pk / | { read -r _; read -r _ size _; echo "$size"; })"
 if have cloud-init; then
     echo "was cloud-init yes"
+    # Subiquity's hook takes the static network with it (cloud-init's documentation, "clean.d"): a machine keeps its own.
+    [ "$OSIMAGER_SEAL" != machine ] || rm -f /etc/cloud/clean.d/99-installer
     cloud-init clean --logs >/dev/null 2>&1 &
     cleaning=$!
 fi

@@ -47,6 +47,15 @@ _PUBLIC_KEY = re.compile(r"(ssh|ecdsa|sk-ssh|sk-ecdsa)-[\w@.-]+ [A-Za-z0-9+/]+=*
 _CRYPT_HASH = re.compile(r"\$(1|5|6|7|y|gy|2[abxy])\$[\w./$,=-]+")
 
 
+def check_needs(configuration: Configuration) -> None:
+    """Refuse a target that needs what osimager does not have yet, before anything else is asked of it."""
+    if needs := configuration.sections.needs:
+        raise ConfigError(
+            f"{configuration.target.short} needs {needs}, which osimager does not have yet",
+            hint="osimager spec list shows what every target needs",
+        )
+
+
 def resolve_plan(
     configuration: Configuration,
     *,
@@ -61,11 +70,6 @@ def resolve_plan(
     Raises ConfigErrors, all of them at once, and what rendering an answer file raises.
     """
     sections = configuration.sections
-    if sections.needs:
-        raise ConfigError(
-            f"{configuration.target.short} needs {sections.needs}, which osimager does not have yet",
-            hint="osimager spec list shows what every target needs",
-        )
     answers = render_answers(configuration)
     shape = make_shape(configuration, host, options)
     boot = choose_boot(sections.installer, options)
