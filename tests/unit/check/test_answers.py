@@ -48,6 +48,7 @@ def test_the_syntax_version_is_the_targets_own(dist: str, version: str, expected
     assert syntax_version(dist, version) == expected
 
 
+@pytest.mark.needs("ksvalidator")
 async def test_a_kickstart_problem_names_its_file_and_line() -> None:
     good, bad = kickstart(KICKSTART), kickstart(KICKSTART + "bogus --x\n")
     report = await check_answers([good, bad])
@@ -56,23 +57,27 @@ async def test_a_kickstart_problem_names_its_file_and_line() -> None:
     assert said(report) == [(7, "Unknown command: bogus")]
 
 
+@pytest.mark.needs("ksvalidator")
 async def test_a_section_without_end_is_found() -> None:
     report = await check_answers([kickstart("%packages\n@core\n")])
     assert "does not end" in report.problems[0].what
 
 
+@pytest.mark.needs("ksvalidator")
 async def test_an_option_of_a_later_version_is_refused_for_an_earlier() -> None:
     text = KICKSTART + "timesource --ntp-server=ntp.example.org\n"
     report = await check_answers([kickstart(text, version="8.10"), kickstart(text, version="9.5")])
     assert [problem.file.version for problem in report.problems] == ["8.10"]
 
 
+@pytest.mark.needs("ksvalidator")
 async def test_a_syntax_that_the_validator_lacks_is_named_and_stops_nothing() -> None:
     report = await check_answers([kickstart(KICKSTART, "fedora", "999")])
     assert not report.problems
     assert "F999" in report.not_at_hand["ksvalidator F999"]
 
 
+@pytest.mark.needs("ksvalidator")
 async def test_equal_texts_are_checked_once_and_told_for_each() -> None:
     report = await check_answers([kickstart("bogus\n"), kickstart("bogus\n", version="9.6")])
     assert report.checked == {"ksvalidator RHEL9": 1}
