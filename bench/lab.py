@@ -26,9 +26,11 @@ from osimager.redact import Masker
 
 PORT = 18088
 STEPS = ("echo step-one > /etc/bench-1", "sha256sum /usr/bin/* > /etc/bench-2", "ls -R /etc > /root/bench-3")
-# osimager's own seal, told by the environment what to do. It shuts everybody out at its end, so it also switches off.
-_SEAL_HEAD = "#!/bin/sh\nexport OSIMAGER_SEAL=template OSIMAGER_BUILD_USER=osimager OSIMAGER_REMOVE_USER=yes\n"
-_SEAL_TAIL = "\nnohup sh -c 'sleep 1; systemctl poweroff' >/dev/null 2>&1 </dev/null &\n"
+# osimager's own seal, told by the environment what to do. It shuts everybody out at its end, so that end switches off.
+_SEAL_HEAD = """#!/bin/sh
+export OSIMAGER_SEAL=template OSIMAGER_BUILD_USER=osimager OSIMAGER_REMOVE_USER=yes
+nohup sh -c "while kill -0 $$; do sleep 0.2; done; systemctl poweroff" >/dev/null 2>&1 </dev/null &
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +121,7 @@ async def _open_lab(work: Path, *, target: str, iso: str, firmware: str, arch: s
         user=plan.access.user,
         steps=steps,
         own_steps=own_steps,
-        seal=_write(work / "seal.sh", _SEAL_HEAD + read_seal_script() + _SEAL_TAIL),
+        seal=_write(work / "seal.sh", _SEAL_HEAD + read_seal_script()),
         memory_mib=plan.machine.memory_mib,
         cpus=plan.machine.cpus,
         disk_bytes=plan.machine.disks[0].size_bytes,
