@@ -115,7 +115,7 @@ async def _open_lab(work: Path, *, target: str, iso: str, firmware: str, arch: s
         initrd=initrd,
         append=fill_holes(plan.install.boot.command_line, holes),
         boot_command=fill_holes(typed, holes).replace("ANSWERS", "http://{{ .HTTPIP }}:{{ .HTTPPort }}"),
-        boot_wait="5s",
+        boot_wait="3s",
         answers=answers,
         key=key,
         user=plan.access.user,
