@@ -62,7 +62,7 @@ def main() -> int:
         with subprocess.Popen([*common, "-qmp", f"unix:{options.work / 'floor.qmp'},server=on,wait=off"]) as guest:
             ssh = _ssh(options, port)
             while subprocess.run([*ssh, "true"], stderr=subprocess.DEVNULL, check=False).returncode:
-                time.sleep(0.3)
+                time.sleep(0.3)  # what a hand-written script does: it has no event to wait for
             times["boot"] = time.monotonic() - started
             started = time.monotonic()
             for script in options.steps:

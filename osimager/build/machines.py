@@ -82,7 +82,7 @@ async def open_guest(
             await plant_key(guest, plan.access, key)
         try:
             yield guest
-        except Exception:
+        except Exception:  # whatever failed: it is raised again when the shell ends
             if shell:
                 await _open_shell(plan, key, machine, env)
             raise

@@ -146,7 +146,7 @@ def identify_volume(volume_id: str) -> IsoIdentity:
     return IsoIdentity(title=volume_id, dist="", version="", arch=None, volume_id=volume_id, told_by="")
 
 
-def _identity(title: str, name: str, version: str, arch: str, volume_id: str, told_by: str) -> IsoIdentity:  # noqa: PLR0917
+def _identity(title: str, name: str, version: str, arch: str, volume_id: str, told_by: str) -> IsoIdentity:  # noqa: PLR0917  a row
     dist = next((dist for start, dist in _NAMES if name.lower().startswith(start)), "")
     return IsoIdentity(
         title=" ".join(title.split()),
