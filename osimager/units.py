@@ -17,10 +17,10 @@ def parse_size(text: str, *, unit: str = "") -> int:
     match = _SIZE.fullmatch(text.strip())
     if match is None:
         raise ValueError(f"{text!r} is not a size: write a number with K, M, G or T, such as 20G")
-    power = _POWER[(match[2] or unit).lower()]
-    from fractions import Fraction
-
-    return int(Fraction(match[1]) * 1024**power)  # exact, where a float has 53 bits
+    whole, _, fraction = match[1].partition(".")
+    # In whole numbers: a float has 53 bits, and importing fractions.Fraction costs a plan 3 ms.
+    factor: int = 1024 ** _POWER[(match[2] or unit).lower()]
+    return int(whole + fraction) * factor // int("1" + "0" * len(fraction))
 
 
 def parse_duration(text: str) -> float:

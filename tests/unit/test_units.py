@@ -11,7 +11,15 @@ from osimager.units import format_duration, format_size, parse_duration, parse_s
 
 @pytest.mark.parametrize(
     ("text", "size_bytes"),
-    [("20G", 20 << 30), ("512MiB", 512 << 20), ("1.5g", 3 << 29), (" 7 kb ", 7168), ("0", 0), ("2T", 2 << 40)],
+    [
+        ("20G", 20 << 30),
+        ("512MiB", 512 << 20),
+        ("1.5g", 3 << 29),
+        (" 7 kb ", 7168),
+        ("0", 0),
+        ("2T", 2 << 40),
+        ("0.1K", 102),
+    ],
 )
 def test_a_size_is_read_in_every_form(text: str, size_bytes: int) -> None:
     assert parse_size(text) == size_bytes
@@ -26,6 +34,10 @@ def test_a_plain_number_is_of_the_given_unit() -> None:
 def test_whole_sizes_are_exact_however_large(number: int, unit: str) -> None:
     assert parse_size(str(number)) == number
     assert parse_size(f"{number}{unit}") == number * 1024 ** (" KMGTP".index(unit))
+
+
+def test_a_fraction_is_exact_beyond_what_a_float_holds() -> None:
+    assert parse_size("9007199254740993.5K") == 9007199254740993 * 1024 + 512
 
 
 @given(st.integers(0, 10**15))
