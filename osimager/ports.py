@@ -45,8 +45,8 @@ class Machine(Protocol):
         """Write what the guest's screen shows to `path` as PNG."""
         ...
 
-    async def type_keys(self, command: str, *, secret: bool = False) -> None:
-        """Type `command`, in Packer's boot command language."""
+    async def type_keys(self, command: str, *, shown: str = "") -> None:
+        """Type `command`, in Packer's boot command language; `shown` is a secret that the screen shows anyway."""
         ...
 
     def serial_tail(self, lines: int) -> str:

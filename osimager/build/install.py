@@ -96,7 +96,8 @@ async def _run_installer(run: MachineRun, plan: BuildPlan, seed: Seed, env: Env,
             await up.enter_async_context(supervised(_expect_answer(run.host, env)))
         if first and boot.rung is Rung.TYPED:
             await asyncio.sleep(boot.boot_wait_s)
-            await machine.type_keys(fill_holes(boot.boot_command, seed.holes))
+            command = fill_holes(boot.boot_command, seed.holes)
+            await machine.type_keys(command, shown=seed.holes.get(ANSWER_URL, ""))
         return await machine.wait_end()
 
 

@@ -19,8 +19,9 @@ from osimager.config.settings import load_settings
 from osimager.env import Env
 from osimager.errors import ConfigError, ConfigErrors
 from osimager.events import Notice
-from osimager.holes import OF_BUILD, hole
+from osimager.holes import OF_BUILD, hole, name_holes
 from osimager.machine.host import inspect_host
+from osimager.machine.keyboard import parse_keys
 from osimager.paths import Places
 from osimager.plan.digests import Protect, make_known_digests, to_plain
 from osimager.plan.facts import HostFacts
@@ -82,6 +83,7 @@ async def prepare(asked: BuildRequest, env: Env) -> Prepared:
         output=_output(asked, configuration, env),
         options=asked.options,
     )
+    parse_keys(name_holes(plan.install.boot.boot_command))  # now, not when the installer waits for its keys
     for answer in plan.install.answers:
         lookups.learn(answer.text)
     for value in plan.defs:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     default="auto",
     help="How the installer is booted.",
 )
-@click.option("--boot-command", metavar="TEXT", help="What is typed with --boot typed, in Packer's language.")
+@click.option("--boot-command", metavar="TEXT", help="What is typed, in Packer's language, instead of the spec's.")
 @click.option(
     "--step",
     "steps",
@@ -103,6 +103,8 @@ def make_request(target: str, **said: Any) -> BuildRequest:
     from osimager.plan.model import SealMode
     from osimager.plan.options import BuildOptions
 
+    if said.get("boot_command") is not None and said.get("boot", "auto") not in ("auto", "typed"):
+        raise UsageError(f"--boot {said['boot']} types nothing", hint="leave --boot-command out, or say --boot typed")
     timeouts: tuple[tuple[Deadline, ...], ...] = said.get("timeouts", ())
     boot, seal, firmware, memory = said.get("boot", "auto"), said.get("seal"), said["firmware"], said.get("memory")
     asked = BuildRequest(

@@ -3,6 +3,8 @@
 Source: bootcommand/boot_command.pigeon in packer-plugin-sdk. `<enter>`, `<f10>`, `<wait>`, `<wait5>`, `<wait1m30s>`,
 `<leftShiftOn>`, `<aOff>` mean what they mean there, in any case. Ours beside them: chords `<leftCtrl+leftAlt+del>`,
 repeats `<right*30>`, `<waitStill>`, `<waitChange>`, `<waitSerial "text">`. A `<` that begins no such word is typed.
+
+Keys are typed in lines: what lies between two Enters or waits. Nothing of what is typed is ever told to anybody.
 """
 
 from __future__ import annotations
@@ -137,24 +139,60 @@ class Wait:
 Action = Press | Hold | Pause | Wait
 
 
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Keys up to an Enter or a wait, or one pause or wait alone; `text` is the command's part that says so."""
+
+    text: str
+    actions: tuple[Action, ...]
+
+
+def parse_lines(command: str) -> tuple[Line, ...]:
+    """Read a boot command as lines to be typed. Raises ConfigError as `parse_keys` does."""
+    return tuple(_lines(_parse(command)))
+
+
 def parse_keys(command: str) -> tuple[Action, ...]:
     """Read a boot command. Raises ConfigError for a `<word>` that means nothing or a character that no key makes."""
-    actions: list[Action] = []
+    return tuple(action for _, actions in _parse(command) for action in actions)
+
+
+def _parse(command: str) -> Iterator[tuple[str, list[Action]]]:
+    """Give each word or character of a boot command, and what it does."""
     at = 0
     while at < len(command):
         word = _WORD.match(command, at)
         parsed = _parse_word(word[1]) if word else None
         if word and parsed is not None:
-            actions += parsed
+            yield word[0], parsed
             at = word.end()
             continue
         if word and re.fullmatch(r"[A-Za-z][A-Za-z0-9]*", word[1]):
             raise ConfigError(
                 f"<{word[1]}> in a boot command is no key and no wait", hint="a lone < is typed; keys are as in Packer"
             )
-        actions.append(_press_of(command[at]))
+        yield command[at], [_press_of(command[at])]
         at += 1
-    return tuple(actions)
+
+
+def _lines(parsed: Iterable[tuple[str, list[Action]]]) -> Iterator[Line]:
+    """Split actions into pauses, waits, and runs of keys that end with an Enter."""
+    text = ""
+    keys: list[Action] = []
+    for part, actions in parsed:
+        if isinstance(actions[0], (Pause, Wait)):
+            if keys:
+                yield Line(text, tuple(keys))
+                text, keys = "", []
+            yield Line(part, tuple(actions))
+            continue
+        text += part
+        keys += actions
+        if isinstance(actions[-1], Press) and actions[-1].keys[-1] == "ret":
+            yield Line(text, tuple(keys))
+            text, keys = "", []
+    if keys:
+        yield Line(text, tuple(keys))
 
 
 def _parse_word(word: str) -> list[Action] | None:
@@ -221,42 +259,24 @@ class Console:
     wait_serial: Callable[[str], Awaitable[None]]
 
 
-async def run_keys(actions: Iterable[Action], console: Console, *, secret: bool = False) -> int:
-    """Perform `actions`; give how many lines were never seen to change the screen.
+async def run_keys(lines: Iterable[Line], console: Console, *, is_secret: Callable[[str], bool]) -> int:
+    """Type `lines`; give how many were never seen to change the screen.
 
-    A line is what lies between two ends of lines or waits. It is typed again, more slowly, where the screen stayed as
-    it was; a `secret` is typed once and slowly, since nothing may be echoed of it.
+    A line is typed again, more slowly, where the screen stayed as it was. One that holds a secret is typed once and
+    slowly: nothing may be echoed of it, and a password that is typed twice is a wrong one.
     """
     unseen = 0
-    for line in _lines(actions):
-        match line:
+    for line in lines:
+        match line.actions:
             case [Pause(seconds)]:
                 await asyncio.sleep(seconds)
             case [Wait() as wait]:
                 await _run_wait(wait, console)
-            case _ if secret:
-                await _type(line, console, KEY_S * _SLOWER)
-            case _:
-                unseen += not await _type_until_seen(line, console)
+            case keys if is_secret(line.text):
+                await _type(keys, console, KEY_S * _SLOWER)
+            case keys:
+                unseen += not await _type_until_seen(keys, console)
     return unseen
-
-
-def _lines(actions: Iterable[Action]) -> Iterator[list[Action]]:
-    """Split actions into pauses, waits, and runs of keys that end with an Enter."""
-    keys: list[Action] = []
-    for action in actions:
-        if isinstance(action, (Pause, Wait)):
-            if keys:
-                yield keys
-                keys = []
-            yield [action]
-            continue
-        keys.append(action)
-        if isinstance(action, Press) and action.keys[-1] == "ret":
-            yield keys
-            keys = []
-    if keys:
-        yield keys
 
 
 async def _run_wait(wait: Wait, console: Console) -> None:

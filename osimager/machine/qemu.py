@@ -22,7 +22,7 @@ from osimager.arch import Arch
 from osimager.env import Env
 from osimager.errors import GuestGone, MachineError, OsimagerError, PrerequisiteError, StageTimeout
 from osimager.events import DiskActivity, MachineEnded, MachineStarted, Notice, OutputLine, QmpEvent, ScreenChanged
-from osimager.machine.keyboard import Console, parse_keys, run_keys
+from osimager.machine.keyboard import Console, parse_lines, run_keys
 from osimager.machine.orphan import ended_with_us
 from osimager.machine.png import make_png
 from osimager.machine.qmp import Qmp, render_detail
@@ -236,12 +236,21 @@ class QemuMachine:
         finally:
             partial.unlink(missing_ok=True)
 
-    async def type_keys(self, command: str, *, secret: bool = False) -> None:
-        """Type `command`, in Packer's boot command language; a `secret` is typed once, and never looked at."""
+    async def type_keys(self, command: str, *, shown: str = "") -> None:
+        """Type `command`, in Packer's boot command language.
+
+        A line that holds a secret is typed once, and never looked at; `shown` is one that the screen shows anyway.
+        """
         self._check_running()
-        actions = parse_keys(command)
+        lines = parse_lines(command)
         console = Console(send=self._send_keys, look=self.look, wait_serial=self._wait_serial)
-        if unseen := await run_keys(actions, console, secret=secret):
+        mask = self._env.masker.mask
+
+        def is_secret(text: str) -> bool:
+            rest = text.replace(shown, "") if shown else text
+            return mask(rest) != rest
+
+        if unseen := await run_keys(lines, console, is_secret=is_secret):
             self._env.emit(Notice(f"{unseen} typed lines did not change the guest's screen", level="warning"))
 
     async def look(self) -> Frame:

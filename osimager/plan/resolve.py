@@ -13,7 +13,7 @@ from osimager.config.catalog import Configuration
 from osimager.config.escapes import escape_for
 from osimager.config.markers import as_text
 from osimager.config.sections import InstallerSection, MachineSection, Rung
-from osimager.errors import ConfigError, ConfigErrors
+from osimager.errors import ConfigError, ConfigErrors, Place
 from osimager.holes import ANSWER_URL, find_holes
 from osimager.plan.deadlines import make_deadlines
 from osimager.plan.facts import HostFacts
@@ -72,7 +72,7 @@ def resolve_plan(
     sections = configuration.sections
     answers = render_answers(configuration)
     shape = make_shape(configuration, host, options)
-    boot = choose_boot(sections.installer, options)
+    boot = choose_boot(sections.installer, _render_typed(configuration, options))
     install = make_install(sections.installer, shape, boot, answers, offline=options.offline)
     _check(configuration, install, steps)
     deadlines = make_deadlines(host.accelerator.accelerator, options.deadlines)
@@ -131,6 +131,14 @@ def make_seal(configuration: Configuration, options: BuildOptions) -> SealPlan:
     return SealPlan(options.seal or wished, user, remove_build_user=section.login != user)
 
 
+def _render_typed(configuration: Configuration, options: BuildOptions) -> BuildOptions:
+    """Follow the markers of `--boot-command`: it stands for the spec's own, and may need what that one needs."""
+    if options.boot_command is None:
+        return options
+    text = configuration.render(options.boot_command, Place("--boot-command"))
+    return dataclasses.replace(options, boot_command=text)
+
+
 def choose_boot(installer: InstallerSection, options: BuildOptions) -> BootPlan:
     """Take the ladder's first rung that the spec allows, or the one that was asked for."""
     rung, reason = (
@@ -138,6 +146,8 @@ def choose_boot(installer: InstallerSection, options: BuildOptions) -> BootPlan:
     )
     if options.boot is not None:
         rung, reason = options.boot, "asked for by --boot"
+    elif options.boot_command is not None:
+        rung, reason = Rung.TYPED, "asked for by --boot-command"
     command = options.boot_command if options.boot_command is not None else "".join(installer.boot_command)
     if rung is Rung.TYPED and not command:
         raise ConfigError("there is no boot_command to type", hint="give one with --boot-command, or use --boot direct")

@@ -168,3 +168,17 @@ def test_settings_give_what_was_not_said(run: Run, web: Path, places: Places) ->
 def test_dry_run_of_build_shows_the_plan(run: Run, web: Path) -> None:
     said = run("build", "web-1", "--iso", str(web / "web.iso"), "--dry-run", "--project", web)
     assert (said.status, "qemu/local/web-1-x86_64" in said.out) == (0, True)
+
+
+def test_boot_command_that_is_asked_for_stands_for_the_specs(run: Run, web: Path) -> None:
+    words = ("build", "web-1", "--dry-run", "--json", "--iso", str(web / "web.iso"), "--project", web)
+    said = run(*words, "--boot-command", "<esc><wait>linux host=>>name<< >>answer_url<<<enter>")
+    assert said.status == 0, said.err
+    boot = said.json()["install"]["boot"]
+    assert boot["rung"] == "typed"
+    assert boot["boot_command"] == "<esc><wait>linux host=web-1 {{answer_url}}<enter>"
+    assert (run(*words, "--boot-command", "<entr>").status, run(*words, "--boot-command", ">>nobody<<").status) == (
+        3,
+        3,
+    )
+    assert run(*words, "--boot", "direct", "--boot-command", "x").status == 2

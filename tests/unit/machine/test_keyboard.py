@@ -18,6 +18,7 @@ from osimager.machine.keyboard import (
     Wait,
     WaitKind,
     parse_keys,
+    parse_lines,
     run_keys,
 )
 from osimager.machine.screen import Frame
@@ -102,6 +103,10 @@ class FakeGuest:
         return self.sent.count(("ret", True))
 
 
+async def type_into(guest: FakeGuest, command: str, *, secret: str = "?") -> int:
+    return await run_keys(parse_lines(command), guest.console(), is_secret=lambda text: secret in text)
+
+
 @pytest.fixture(autouse=True)
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("osimager.machine.keyboard.KEY_S", 0.0)
@@ -110,31 +115,50 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_line_that_shows_is_typed_once() -> None:
     guest = FakeGuest()
-    assert await run_keys(parse_keys("ab<enter>cd<enter>"), guest.console()) == 0
+    assert await type_into(guest, "ab<enter>cd<enter>") == 0
     assert guest.lines() == 2
 
 
 async def test_line_that_was_lost_is_typed_again() -> None:
     guest = FakeGuest(deaf=1)
-    assert await run_keys(parse_keys("ab<enter>"), guest.console()) == 0
+    assert await type_into(guest, "ab<enter>") == 0
     assert guest.lines() == 2
 
 
 async def test_line_that_never_shows_is_counted() -> None:
     guest = FakeGuest(deaf=99)
-    assert await run_keys(parse_keys("ab<enter>"), guest.console()) == 1
+    assert await type_into(guest, "ab<enter>") == 1
 
 
 async def test_secret_is_typed_once_and_the_screen_not_looked_at() -> None:
     guest = FakeGuest(deaf=99)
-    assert await run_keys(parse_keys("ab<enter>"), guest.console(), secret=True) == 0
+    assert await type_into(guest, "ab<enter>", secret="ab") == 0
     assert guest.lines() == 1
     assert guest.looks == 0
 
 
+async def test_only_the_line_with_the_secret_is_typed_blindly() -> None:
+    guest = FakeGuest(deaf=1)
+    assert await type_into(guest, "root<enter>ab<enter>", secret="ab") == 0
+    assert guest.lines() == 3
+
+
+@pytest.mark.parametrize(
+    ("command", "texts"),
+    [
+        ("ab<enter>c", ["ab<enter>", "c"]),
+        ("a\nb<wait5><f10>", ["a\n", "b", "<wait5>", "<f10>"]),
+        ("<enter*2>a", ["<enter*2>", "a"]),
+        ("", []),
+    ],
+)
+def test_lines_end_with_an_enter_or_before_a_wait(command: str, texts: list[str]) -> None:
+    assert [line.text for line in parse_lines(command)] == texts
+
+
 async def test_modifiers_go_down_first_and_up_last() -> None:
     guest = FakeGuest()
-    await run_keys(parse_keys("<leftCtrl+leftAlt+del>"), guest.console())
+    await type_into(guest, "<leftCtrl+leftAlt+del>")
     assert guest.sent == [
         *(("ctrl", True), ("alt", True), ("delete", True)),
         *(("delete", False), ("alt", False), ("ctrl", False)),
