@@ -24,7 +24,10 @@ class Clock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Env:
-    """A build's surroundings, frozen. `workspace` is its own 0700 folder; `offline` forbids downloads and DNS."""
+    """A build's surroundings, frozen. `workspace` is its own 0700 folder; `offline` forbids downloads and DNS.
+
+    `wait` false: who meets a lock that another osimager holds raises LockedError.
+    """
 
     places: Places
     workspace: Path
@@ -33,6 +36,7 @@ class Env:
     clock: Clock = Clock()
     entropy: Callable[[int], bytes] = os.urandom
     offline: bool = False
+    wait: bool = True
 
     def emit(self, event: Event) -> None:
         """Put `event` on the bus."""

@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from osimager.redact import Masker
 
@@ -74,10 +74,15 @@ class Notice(Event):
 
 @dataclass(frozen=True, slots=True)
 class Awaiting(Event):
-    """The runner now waits for `what`, for at most `deadline_s` seconds from this event's time."""
+    """The runner now waits for `what`, for at most `deadline_s` seconds from this event's time.
+
+    In the last good build of the same plan it took `expected_s`, and from here to the end `left_s`.
+    """
 
     what: str
     deadline_s: float
+    expected_s: float | None = None
+    left_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,8 +230,29 @@ class Stamped:
 
 def kind_of(event: Event) -> str:
     """Give an event's kind: `StageChanged` → `stage_changed`."""
-    name = type(event).__name__
-    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("_")
+    return _kind(type(event))
+
+
+def _kind(kind: type[Event]) -> str:
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in kind.__name__).lstrip("_")
+
+
+def parse_stamped(data: Mapping[str, Any]) -> Stamped:
+    """Read an event's JSON form. Raises ValueError, KeyError or TypeError for what is none, or is of a newer kind."""
+    kind = {_kind(each): each for each in Event.__subclasses__()}[data["kind"]]
+    fields = {field.name: data[field.name] for field in dataclasses.fields(kind) if field.name in data}
+    if kind is StageChanged:
+        fields |= {"of": Stage(fields["of"]), "to": State(fields["to"])}
+    if kind is MachineStarted:
+        fields["argv"] = tuple(fields["argv"])
+    stage, state = data["stage"], data["state"]
+    return Stamped(
+        datetime.fromisoformat(data["time"]),
+        str(data["build"]),
+        Stage(stage) if stage else None,
+        State(state) if state else None,
+        kind(**fields),
+    )
 
 
 Sink = Callable[[Stamped], None]

@@ -29,6 +29,7 @@ LAYERS = {
     "kept": 0,
     "paths": 0,
     "proc": 0,
+    "processes": 0,
     "redact": 0,
     "units": 0,
     "config": 1,

@@ -1,37 +1,45 @@
-"""Builds from the outside in: their id, folders, log and record; several targets in order; what is swept before."""
+"""One build from the outside in: its id, folders, log and record, how it ended, and what it leaves if it failed."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import shutil
-import time
+import os
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from osimager.aio import first_cause, in_thread
-from osimager.build.evidence import EVIDENCE
+from osimager.build.evidence import QemuNotes, keep_evidence, write_bundle
+from osimager.build.failing import Failing
 from osimager.build.machines import Rig
-from osimager.build.prepare import prepare
-from osimager.build.request import BuildRequest, OnError
+from osimager.build.prepare import Prepared, prepare
+from osimager.build.records import BuildFolder, BuildRecord, find_expected
+from osimager.build.request import BuildRequest
 from osimager.build.runner import run_build
+from osimager.build.session import Session, Stopped
 from osimager.build.stages import Recorder
-from osimager.build.workspace import KEPT, BuildFolder, make_build_id, open_workspace, sweep_workspaces
+from osimager.build.workspace import KEPT, open_workspace, sweep
 from osimager.env import Clock, Env
-from osimager.errors import OsimagerError
+from osimager.errors import STATUS_SIGINT, OsimagerError
 from osimager.events import BuildFailed, Bus, ImagePublished, Notice, Sink, Stage
 from osimager.paths import Places
 from osimager.plan.argv import Display
 from osimager.plan.deadlines import make_deadlines
+from osimager.plan.digests import make_digest, make_known_digests
 from osimager.plan.facts import Accelerator
+from osimager.processes import find_start
 from osimager.redact import Masker
 from osimager.registry.entry import Entry
+from osimager.units import format_size
+
+_QEMU_MIB = 160  # what a QEMU takes beside its guest's memory: its own heap, TCG's buffer in part, firmware
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How one build ended. `error` None: `entry` is its image."""
+    """How one build ended. `error` None: `entry` is its image. `kept` is the workspace, where it stays."""
 
     build: str
     target: str
@@ -41,88 +49,128 @@ class Outcome:
     entry: Entry | None = None
     error: BaseException | None = None
     evidence: Path | None = None
+    bundle: Path | None = None
+    kept: Path | None = None
 
 
-async def build_one(asked: BuildRequest, places: Places, *, sinks: Sequence[Sink]) -> Outcome:
+async def build_one(asked: BuildRequest, places: Places, session: Session, *, sinks: Sequence[Sink]) -> Outcome:
     """Build one target and say how it ended; only a cancellation is raised, after everything is cleaned up."""
+    pid_started = await find_start(os.getpid()) or ""
     clock, masker = Clock(), Masker()
-    started = clock.monotonic()
-    build_id = make_build_id(asked.request.target.replace("/", "_"), clock.now(), time.monotonic_ns().to_bytes(8)[-2:])
-    bus = Bus(now=clock.now, masker=masker, build=build_id)
-    with ExitStack() as stack:
-        folder = BuildFolder(places, build_id)
-        stack.callback(folder.close)
-        for sink in (folder.log, *sinks):
-            stack.enter_context(bus.listening(sink))
-        workspace = stack.enter_context(open_workspace(places, build_id))
+    with contextlib.ExitStack() as stack:
+        workspace = stack.enter_context(open_workspace(places, asked.request.target, clock.now()))
+        record = BuildRecord(
+            build=workspace.name,
+            target=asked.request.target,
+            pid=os.getpid(),
+            pid_started=pid_started,
+            started=clock.now(),
+        )
+        folder = stack.enter_context(contextlib.closing(BuildFolder(places, record)))
+        bus = Bus(now=clock.now, masker=masker, build=record.build)
         env = Env(
-            places=places, workspace=workspace, bus=bus, masker=masker, clock=clock, offline=asked.options.offline
+            places=places,
+            workspace=workspace,
+            bus=bus,
+            masker=masker,
+            clock=clock,
+            offline=asked.options.offline,
+            wait=asked.wait,
         )
-        deadlines = {each.stage: each.seconds for each in make_deadlines(Accelerator.TCG, asked.options.deadlines)}
-        rec = Recorder(env, save=lambda rec: folder.write_record(_record(asked, build_id, rec)), deadline_s=deadlines)
-        error: BaseException | None = None
-        entry: Entry | None = None
-        try:
-            await _sweep(places, env)
-            prepared = await rec.run(Stage.RESOLVE, prepare(asked, env))
-            rec.deadline_s.update({each.stage: each.seconds for each in prepared.plan.deadlines})
-            chosen = prepared.host.accelerator
-            env.emit(Notice(f"runs under {chosen.accelerator}: {chosen.reason}"))
-            rig = Rig(prepared.host, Display(asked.display))
-            entry = await run_build(prepared, rig, env, rec, shell=asked.on_error is OnError.SHELL)
-        except BaseException as raised:
-            error = first_cause(raised)
-        status = rec.settle(error)
-        evidence = _keep_evidence(workspace, folder) if isinstance(error, Exception) else None
-        if isinstance(error, Exception):
-            if asked.on_error is OnError.KEEP:
-                (workspace / KEPT).touch()
-            bus.emit(_failure(error, status, evidence))
-        elif error is not None:
-            raise error
-        if entry is not None:
-            bus.emit(ImagePublished(entry.id, str(entry.path), entry.size_bytes, entry.sha256))
-        return Outcome(
-            build_id,
-            asked.request.target,
-            status,
-            clock.monotonic() - started,
-            dict(rec.seconds),
-            entry,
-            error,
-            evidence,
-        )
+        build = _Build(asked, session, folder, env)
+        listeners: tuple[Sink, ...] = (folder.log, build.notes, *sinks)
+        for sink in listeners:
+            stack.enter_context(bus.listening(sink))
+        stack.enter_context(session.running(workspace))
+        return await build.run()
     raise AssertionError("an ExitStack of ours swallows nothing")
 
 
-async def _sweep(places: Places, env: Env) -> None:
-    for name in await in_thread(lambda: sweep_workspaces(places)):
-        env.emit(Notice(f"swept what the build {name} left when it was killed"))
+class _Build:
+    """One build on its way: what its stages are given, and what is made of their end."""
+
+    def __init__(self, asked: BuildRequest, session: Session, folder: BuildFolder, env: Env) -> None:
+        self._asked = asked
+        self._session = session
+        self._folder = folder
+        self._env = env
+        self._started = env.clock.monotonic()
+        deadlines = {each.stage: each.seconds for each in make_deadlines(Accelerator.TCG, asked.options.deadlines)}
+        self._rec = Recorder(env, save=self._save, deadline_s=deadlines)
+        self._failing = Failing(asked.on_error, session, env)
+        self._prepared: Prepared | None = None
+        self.notes = QemuNotes()
+
+    def _save(self, rec: Recorder) -> None:
+        self._folder.update(stages={stage: (state, rec.seconds.get(stage)) for stage, state in rec.states.items()})
+
+    async def run(self) -> Outcome:
+        """Run all stages, and settle what became of them."""
+        try:
+            entry = await self._run_stages()
+        except BaseException as raised:
+            return await self._settle_failure(first_cause(raised))
+        self._rec.settle(None)
+        self._folder.update(status=0, ended=self._env.clock.now(), image=entry.id)
+        self._env.emit(ImagePublished(entry.id, str(entry.path), entry.size_bytes, entry.sha256))
+        return self._outcome(0, entry=entry)
+
+    async def _run_stages(self) -> Entry:
+        env, rec = self._env, self._rec
+        for name in await sweep(env.places):
+            env.emit(Notice(f"swept what the build {name} left when it was killed"))
+        prepared = await rec.run(Stage.RESOLVE, prepare(self._asked, env))
+        self._prepared = prepared
+        plan = prepared.plan
+        chosen = prepared.host.accelerator
+        known = make_known_digests(plan, prepared.protect)
+        digest = make_digest((known, plan.machine, plan.verify, chosen.accelerator))
+        self._folder.update(target=str(plan.target), plan=digest)
+        rec.expected_s = await in_thread(lambda: find_expected(env.places, digest))
+        rec.deadline_s.update({each.stage: each.seconds for each in plan.deadlines})
+        env.emit(Notice(f"runs under {chosen.accelerator}: {chosen.reason}"))
+        rig = Rig(prepared.host, Display(self._asked.display), self._failing)
+        needed_mib = _QEMU_MIB + max(plan.install.machine.memory_mib, plan.machine.memory_mib)
+        async with self._session.memory.reserved(needed_mib, on_wait=lambda: env.emit(_waits(needed_mib))):
+            return await run_build(prepared, rig, env, rec)
+
+    async def _settle_failure(self, error: BaseException) -> Outcome:
+        """Record how the build failed, and keep what tells of it; raise what ends the whole command."""
+        status, evidence, bundle = self._rec.settle(error), None, None
+        try:
+            if isinstance(error, Exception):
+                await self._failing.attend(error)
+                if self._failing.keeps_workspace:
+                    (self._env.workspace / KEPT).touch()
+                evidence = await keep_evidence(self._folder, self.notes, self._prepared, self._env)
+        except asyncio.CancelledError as cancelled:
+            error = cancelled
+        if not isinstance(error, Exception):
+            status = self._session.interrupted or STATUS_SIGINT
+            if self._session.interrupted is None and self._session.is_ended(self._env.workspace):
+                error = Stopped("the build was stopped", hint=f"see it with: osimager logs {self._env.bus.build}")
+        hint = error.hint or "" if isinstance(error, OsimagerError) else ""
+        said = str(error) or "interrupted"
+        self._env.emit(BuildFailed(said, status, hint, str(evidence or "")))
+        self._folder.update(status=status, ended=self._env.clock.now(), error=self._env.masker.mask(said))
+        if not isinstance(error, Exception):
+            raise error
+        if self._asked.bundle and evidence is not None:
+            bundle = write_bundle(self._folder)
+        return self._outcome(status, error=error, evidence=evidence, bundle=bundle)
+
+    def _outcome(self, status: int, **how: Any) -> Outcome:
+        workspace = self._env.workspace
+        return Outcome(
+            build=self._env.bus.build,
+            target=self._asked.request.target,
+            status=status,
+            seconds=self._env.clock.monotonic() - self._started,
+            stages=dict(self._rec.seconds),
+            kept=workspace if (workspace / KEPT).exists() else None,
+            **how,
+        )
 
 
-def _record(asked: BuildRequest, build_id: str, rec: Recorder) -> dict[str, object]:
-    """Give `record.json`: what a killed build leaves to say where it was."""
-    return {
-        "v": 1,
-        "build": build_id,
-        "target": asked.request.target,
-        "stages": {
-            stage: {"state": state, "seconds": round(rec.seconds[stage], 3) if stage in rec.seconds else None}
-            for stage, state in rec.states.items()
-        },
-    }
-
-
-def _keep_evidence(workspace: Path, folder: BuildFolder) -> Path | None:
-    """Move the evidence out of the workspace, which goes."""
-    found = workspace / EVIDENCE
-    if not found.is_dir():
-        return None
-    with contextlib.suppress(OSError):
-        shutil.copytree(found, folder.evidence, dirs_exist_ok=True)
-    return folder.evidence
-
-
-def _failure(error: Exception, status: int, evidence: Path | None) -> BuildFailed:
-    hint = error.hint or "" if isinstance(error, OsimagerError) else ""
-    return BuildFailed(str(error), status, hint, str(evidence or ""))
+def _waits(mib: int) -> Notice:
+    return Notice(f"waits for {format_size(mib << 20)} of memory, which other builds of this command hold")

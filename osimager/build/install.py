@@ -79,17 +79,17 @@ async def install(plan: BuildPlan, media: MediaFacts, seed: Seed, rig: Rig, env:
     )
     for turn in range(plan.install.restarts + 1):
         run = dataclasses.replace(base, direct=direct if turn == 0 else None)
-        if await _run_installer(run, plan, seed, env, first=turn == 0) is EndReason.GUEST_SHUTDOWN:
+        if await _run_installer(run, plan, seed, rig, env, first=turn == 0) is EndReason.GUEST_SHUTDOWN:
             break
     return InstalledDisk(disk, variables, seed.credentials)
 
 
-async def _run_installer(run: MachineRun, plan: BuildPlan, seed: Seed, env: Env, *, first: bool) -> EndReason:
+async def _run_installer(run: MachineRun, plan: BuildPlan, seed: Seed, rig: Rig, env: Env, *, first: bool) -> EndReason:
     """Boot the installer once and wait for its end."""
     boot = plan.install.boot
     async with (
         start_machine(run, env) as machine,
-        witnessed(machine, env, role=run.role, unattended=True),
+        witnessed(machine, env, role=run.role, unattended=True, failing=rig.failing),
         contextlib.AsyncExitStack() as up,
     ):
         if first and seed.server is not None:

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from osimager.build.credentials import Credentials
-from osimager.build.evidence import EVIDENCE, witnessed
+from osimager.build.evidence import EVIDENCE, fetch_logs, witnessed
+from osimager.build.failing import Failing
+from osimager.build.workspace import find_socket
 from osimager.env import Env
 from osimager.events import Notice
 from osimager.kept import make_folder, write_kept
@@ -26,10 +28,11 @@ from osimager.provision.ssh import BuildKey, SshCommunicator, open_ssh
 
 @dataclass(frozen=True, slots=True)
 class Rig:
-    """What every machine of a build runs on: this host, and where the guest's screen is shown."""
+    """What every machine of a build runs on: this host, where the guest's screen is shown, what a failure means."""
 
     host: HostFacts
     display: Display = Display.NONE
+    failing: Failing | None = None
 
     def make_run(self, role: str, shape: MachineShape, env: Env, *, disk: Path, variables: Path | None) -> MachineRun:
         """Give what all runs have in common; makes the folder of the serial log."""
@@ -42,12 +45,18 @@ class Rig:
             variables=variables,
             serial_log=evidence / f"serial-{role}.log",
             display=self.display,
-            vnc_socket=env.workspace / "vnc" if self.display is Display.VNC else None,
+            vnc_socket=_vnc_socket(env) if self.display is Display.VNC else None,
         )
 
     async def clean_variables(self, path: Path) -> Path | None:
         """Make firmware variables as a new machine has them (UEFI), or none (BIOS)."""
         return None if self.host.firmware is None else await make_variables(self.host.firmware, path)
+
+
+def _vnc_socket(env: Env) -> Path:
+    """Give the place of QEMU's VNC socket, in a folder that only the user can enter."""
+    make_folder(env.places.runtime, private=True)
+    return find_socket(env.places, env.workspace.name, "vnc")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +73,20 @@ async def start_installed(plan: BuildPlan, installed: InstalledDisk, rig: Rig, e
     """Boot the installed disk: no installer media, no kernel of ours."""
     run = rig.make_run("target", plan.machine, env, disk=installed.disk, variables=installed.variables)
     run = dataclasses.replace(run, ssh_port=plan.access.port)
-    async with start_machine(run, env) as machine, witnessed(machine, env, role=run.role, unattended=False):
+    async with (
+        start_machine(run, env) as machine,
+        witnessed(machine, env, role=run.role, unattended=False, failing=rig.failing),
+    ):
         yield machine
 
 
 @contextlib.asynccontextmanager
 async def open_guest(
-    plan: BuildPlan, installed: InstalledDisk, machine: QemuMachine, env: Env, *, shell: bool = False
+    plan: BuildPlan, installed: InstalledDisk, machine: QemuMachine, env: Env, *, failing: Failing | None = None
 ) -> AsyncIterator[SshCommunicator]:
     """Wait until the installed system lets this build's key in; the guest's death ends the wait, or its being stuck.
 
-    With `shell` an error in the block opens a session in the guest, on this terminal, before it is passed on.
+    An error in the block is attended to, its logs fetched first, before it is passed on.
     """
     key = installed.credentials.key
     async with open_ssh(machine.endpoint, plan.access, key, env) as guest:
@@ -82,9 +94,10 @@ async def open_guest(
             await plant_key(guest, plan.access, key)
         try:
             yield guest
-        except Exception:  # whatever failed: it is raised again when the shell ends
-            if shell:
-                await _open_shell(plan, key, machine, env)
+        except Exception as error:  # whatever failed: it is raised again when the shell ends
+            if failing is not None and not failing.leaves_at_once:
+                await fetch_logs(guest, env)
+                await failing.attend(error, lambda: _open_shell(plan, key, machine, env))
             raise
 
 

@@ -13,11 +13,16 @@ from osimager.plan.options import BuildOptions
 
 
 class OnError(StrEnum):
-    """What to do with a build that failed: sweep it, keep its workspace, or open a shell in its guest first."""
+    """What to do with a build that failed: sweep it, keep its workspace, open a shell in its guest first, or ask.
+
+    ABORT keeps the workspace and looks at nothing any more; a process stays with none of them.
+    """
 
     CLEANUP = "cleanup"
     KEEP = "keep"
     SHELL = "shell"
+    ASK = "ask"
+    ABORT = "abort"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +30,7 @@ class BuildRequest:
     """One target with everything that was said about it. `iso_checksum` is `sha256:…`, `none` or not given.
 
     `settings` None: the user's files are read when they are needed. `strict`: a warning of the configuration's stops.
+    `bundle`: evidence is put into one file too. `wait` false: a lock that is held is a LockedError.
     """
 
     request: Request
@@ -37,6 +43,8 @@ class BuildRequest:
     display: str = "none"
     force: bool = False
     on_error: OnError = OnError.CLEANUP
+    bundle: bool = False
+    wait: bool = True
     settings: Settings | None = None
     strict: bool = False
 

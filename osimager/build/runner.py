@@ -22,8 +22,8 @@ from osimager.provision.steps import Way, run_steps
 from osimager.registry.entry import Entry
 
 
-async def run_build(prepared: Prepared, rig: Rig, env: Env, rec: Recorder, *, shell: bool = False) -> Entry:
-    """Run every stage after RESOLVE and give the image's entry in the registry; `shell`: open one where steps fail."""
+async def run_build(prepared: Prepared, rig: Rig, env: Env, rec: Recorder) -> Entry:
+    """Run every stage after RESOLVE and give the image's entry in the registry."""
     media = await rec.run(Stage.FETCH, fetch(prepared.plan.media, env, arch=prepared.plan.machine.arch))
     plan = complete_boot(prepared.plan, media)
     env.emit(Notice(f"boots {plan.install.boot.rung}: {plan.install.boot.reason}"))
@@ -33,7 +33,7 @@ async def run_build(prepared: Prepared, rig: Rig, env: Env, rec: Recorder, *, sh
         installed = await rec.run(Stage.INSTALL, install(plan, media, seed, rig, env))
     async with AsyncExitStack() as up:
         machine = await rec.enter(Stage.START, up, start_installed(plan, installed, rig, env))
-        guest = await rec.enter(Stage.CONNECT, up, open_guest(plan, installed, machine, env, shell=shell))
+        guest = await rec.enter(Stage.CONNECT, up, open_guest(plan, installed, machine, env, failing=rig.failing))
         way = Way(machine.endpoint, plan.access, credentials.key, guest.host_key)
         deadline_s = plan.deadline_s(Stage.PROVISION)
         await rec.run(Stage.PROVISION, run_steps(plan.steps, guest, env, deadline_s=deadline_s, way=way))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from osimager.aio import in_thread
 from osimager.arch import Arch, Firmware
 from osimager.build.disks import create_overlay, read_size
 from osimager.build.machines import Rig
-from osimager.build.workspace import make_build_id, open_workspace
+from osimager.build.workspace import open_workspace
 from osimager.env import Clock, Env
 from osimager.errors import UsageError
 from osimager.events import Bus, Sink
@@ -50,8 +49,7 @@ async def run_image(
     with contextlib.ExitStack() as stack:
         for sink in sinks:
             stack.enter_context(bus.listening(sink))
-        run_id = make_build_id(f"run-{entry.short}", clock.now(), os.urandom(2))
-        workspace = stack.enter_context(open_workspace(places, run_id))
+        workspace = stack.enter_context(open_workspace(places, f"run-{entry.short}", clock.now()))
         env = Env(places=places, workspace=workspace, bus=bus, masker=masker, clock=clock)
         run = await _make_run(entry, env, public_key=public_key, display=display)
         async with start_machine(run, env) as machine:

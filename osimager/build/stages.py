@@ -53,12 +53,16 @@ _AWAITED: dict[Stage, str] = {
 
 
 class Recorder:
-    """Run stages one after the other; keep each one's state and time. One a build."""
+    """Run stages one after the other; keep each one's state and time. One a build.
+
+    `expected_s` is how long stages took in the last good build of the same plan, once that is known.
+    """
 
     def __init__(self, env: Env, *, save: Callable[[Recorder], None], deadline_s: Mapping[Stage, float]) -> None:
         self._env = env
         self._save = save
         self.deadline_s = dict(deadline_s)
+        self.expected_s: Mapping[Stage, float] = {}
         self.states: dict[Stage, State] = dict.fromkeys(Stage, State.PENDING)
         self.seconds: dict[Stage, float] = {}
         self.failed_in: Stage | None = None
@@ -67,7 +71,9 @@ class Recorder:
     async def run(self, stage: Stage, work: Awaitable[T]) -> T:
         """Await `work` as `stage`, within the stage's deadline."""
         self._change(stage, State.RUNNING)
-        self._env.emit(Awaiting(_AWAITED[stage], self.deadline_s[stage]))
+        self._env.emit(
+            Awaiting(_AWAITED[stage], self.deadline_s[stage], self.expected_s.get(stage), self._left_s(stage))
+        )
         started = self._env.clock.monotonic()
         try:
             async with asyncio.timeout(self.deadline_s[stage]) as limit:
@@ -85,6 +91,12 @@ class Recorder:
     async def enter(self, stage: Stage, stack: AsyncExitStack, resource: AbstractAsyncContextManager[T]) -> T:
         """Open `resource` as `stage`; `stack` owns it from then on."""
         return await self.run(stage, stack.enter_async_context(resource))
+
+    def _left_s(self, now: Stage) -> float | None:
+        """Give what `now` and the stages after it are expected to take; None where nothing is known."""
+        waiting = [stage for stage, state in self.states.items() if stage is now or state is State.PENDING]
+        known = [self.expected_s[stage] for stage in waiting if stage in self.expected_s]
+        return round(sum(known), 3) if known else None
 
     def skip(self, stages: Iterable[Stage], why: str) -> None:
         """Record that `stages` need not run."""

@@ -43,7 +43,10 @@ async def verify(plan: BuildPlan, trial: Trial, rig: Rig, env: Env) -> trial_by.
         variables = await rig.clean_variables(env.workspace / "clean-variables.qcow2")
         run = rig.make_run("verify", plan.machine, env, disk=disk, variables=variables)
         run = dataclasses.replace(run, cds=cds, ssh_port=plan.access.port)
-        async with start_machine(run, env) as machine, witnessed(machine, env, role=run.role, unattended=False):
+        async with (
+            start_machine(run, env) as machine,
+            witnessed(machine, env, role=run.role, unattended=False, failing=rig.failing),
+        ):
             yield machine
 
     means = trial_by.Means(

@@ -1,4 +1,4 @@
-"""A build's folders: the workspace (big, gone at the end) and the record (small, kept), and the sweep of dead ones.
+"""A build's workspace: big, held by its process, gone at its end; and the sweep of those that the dead left.
 
 A workspace is held by an `flock` on a file in it: the kernel drops that with the process, so what can be locked is
 dead and may be swept. No process ids are guessed at.
@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
+import functools
+import hashlib
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-from osimager.events import Stamped
-from osimager.kept import make_folder, write_kept
+from osimager.aio import in_thread
+from osimager.finalize.convert import sweep_partials
+from osimager.kept import make_folder
 from osimager.paths import Places
+from osimager.processes import find_naming
 
 _LOCK = "held"
 KEPT = "kept"
@@ -28,32 +32,97 @@ def make_build_id(target: str, now: datetime, entropy: bytes) -> str:
     return f"{now:%Y%m%dT%H%M%SZ}-{target}-{entropy[:2].hex()}"
 
 
+def find_workspace(places: Places, build_id: str) -> Path:
+    """Give the place of a build's workspace, which need not be there."""
+    return places.cache / "work" / build_id
+
+
+def find_socket(places: Places, build_id: str, kind: str) -> Path:
+    """Give the place of a build's socket, `console` or `vnc`: short, since macOS allows 104 bytes."""
+    return places.runtime / f"{hashlib.sha256(build_id.encode()).hexdigest()[:12]}.{kind}"
+
+
 @contextlib.contextmanager
-def open_workspace(places: Places, build_id: str) -> Iterator[Path]:
-    """Make the build's workspace (0700), hold it while the block runs, and remove it unless a file `KEPT` is in it."""
-    folder = make_folder(places.cache / "work", private=True) / build_id
-    make_folder(folder, private=True)
-    handle = os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    fcntl.flock(handle, fcntl.LOCK_EX)
+def open_workspace(places: Places, target: str, now: datetime) -> Iterator[Path]:
+    """Make a workspace (0700) whose name is a new build id, and hold it while the block runs.
+
+    Then it is removed, unless a file `KEPT` is in it.
+    """
+    make_folder(places.cache / "work", private=True)
+    while True:
+        folder = find_workspace(places, make_build_id(target.replace("/", "_"), now, os.urandom(2)))
+        if (handle := _claim(folder, places)) is not None:
+            break
     try:
         yield folder
     finally:
+        _remove_sockets(places, folder.name)
         if not (folder / KEPT).exists():
             shutil.rmtree(folder, ignore_errors=True)
         os.close(handle)
 
 
-def sweep_workspaces(places: Places, *, kept: bool = False) -> list[str]:
-    """Remove the workspaces of dead builds and give their ids; those that `--on-error keep` left only if `kept`."""
+def _claim(folder: Path, places: Places) -> int | None:
+    """Make `folder`, lock it and give the lock's descriptor; None where its name is taken, or a sweep came between."""
+    try:
+        folder.mkdir(mode=0o700)
+        handle = os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except (FileExistsError, FileNotFoundError):
+        return None
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    with contextlib.suppress(FileNotFoundError):
+        if (folder / _LOCK).stat().st_ino == os.fstat(handle).st_ino:
+            if not (places.builds / folder.name).exists():
+                return handle
+            shutil.rmtree(folder, ignore_errors=True)
+    os.close(handle)
+    return None
+
+
+def is_held(workspace: Path) -> bool:
+    """Say whether a living process holds the workspace: the truth of "this build runs"."""
+    try:
+        handle = os.open(workspace / _LOCK, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+async def sweep(places: Places, *, kept: bool = False) -> list[str]:
+    """Remove what dead builds left and give their ids: workspaces, sockets, half images, and a QEMU that lives on.
+
+    The workspaces that `--on-error keep` left are spared, unless `kept`.
+    """
     swept = []
     for folder in sorted((places.cache / "work").glob("*/")):
         if (folder / KEPT).exists() and not kept:
             continue
         with _dead(folder) as dead:
             if dead:
-                shutil.rmtree(folder, ignore_errors=True)
+                await _sweep_one(folder, places)
                 swept.append(folder.name)
+    await in_thread(functools.partial(sweep_partials, places.images))
     return swept
+
+
+async def _sweep_one(folder: Path, places: Places) -> None:
+    """Remove what one dead build left. A QEMU may have outlived it where nothing ties their deaths (macOS)."""
+    for pid in await find_naming(folder):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    await in_thread(lambda: shutil.rmtree(folder, ignore_errors=True))
+    _remove_sockets(places, folder.name)
+
+
+def _remove_sockets(places: Places, build_id: str) -> None:
+    for kind in ("console", "vnc"):
+        find_socket(places, build_id, kind).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -72,27 +141,3 @@ def _dead(folder: Path) -> Iterator[bool]:
         yield True
     finally:
         os.close(handle)
-
-
-class BuildFolder:
-    """`builds/BUILD_ID/`: `record.json`, `events.jsonl` and, after a failure, `evidence/`."""
-
-    def __init__(self, places: Places, build_id: str) -> None:
-        self.path = make_folder(places.builds / build_id, private=True)
-        self.evidence = self.path / "evidence"
-        handle = os.open(self.path / "events.jsonl", os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        self._log = os.fdopen(handle, "a", encoding="utf-8", buffering=1)
-
-    def log(self, stamped: Stamped) -> None:
-        """Append an event. A full disk must not end the build for the sake of its log."""
-        with contextlib.suppress(OSError):
-            self._log.write(json.dumps(stamped.to_json(), ensure_ascii=False) + "\n")
-
-    def write_record(self, record: dict[str, object]) -> None:
-        """Replace `record.json`."""
-        write_kept(self.path / "record.json", json.dumps(record, indent=1, ensure_ascii=False) + "\n", mode=0o600)
-
-    def close(self) -> None:
-        """Close the log."""
-        with contextlib.suppress(OSError):
-            self._log.close()

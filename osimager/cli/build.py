@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,15 +60,29 @@ if TYPE_CHECKING:
 @click.option("--force", is_flag=True, help="Use no cached layer.")
 @click.option(
     "--on-error",
-    type=click.Choice(["cleanup", "keep", "shell"]),
+    type=click.Choice(["cleanup", "keep", "shell", "ask", "abort"]),
     default="cleanup",
-    help="What becomes of a failed build.",
+    help="What becomes of a failed build: keep and abort leave its disk, abort looks at nothing any more.",
 )
+@click.option("--bundle", is_flag=True, help="Put the evidence of a failed build into one tar file, too.")
+@click.option(
+    "-j", "--jobs", type=click.IntRange(1, 1000), default=1, help="So many targets at a time, as memory allows."
+)
+@click.option("--no-wait", is_flag=True, help="End with status 75 where another osimager holds what is needed.")
 @click.option("--label", default="", help="A note for the registry.")
 @json_option
 @click.option("-q", "--quiet", is_flag=True, help="Only the result and what went wrong.")
 @click.option("-v", "--verbose", count=True, help="Show the guest's console too.")
-def command(targets: tuple[str, ...], *, quiet: bool, verbose: int, as_json: bool, dry_run: bool, **said: Any) -> None:
+def command(
+    targets: tuple[str, ...],
+    *,
+    quiet: bool,
+    verbose: int,
+    as_json: bool,
+    dry_run: bool,
+    jobs: int,
+    **said: Any,
+) -> None:
     """Build an image of each TARGET: [PLATFORM/[LOCATION/]]DIST-VERSION[-ARCH].
 
     \b
@@ -85,9 +99,9 @@ def command(targets: tuple[str, ...], *, quiet: bool, verbose: int, as_json: boo
         for request in requests:
             show_plan(request, as_json=as_json)
         return
-    from osimager.cli.building import build_all
+    from osimager.cli.building import build_targets
 
-    statuses = run(build_all(requests, as_json=as_json, verbosity=-1 if quiet else verbose))
+    statuses = build_targets(requests, jobs=jobs, as_json=as_json, verbosity=-1 if quiet else verbose)
     if failed := next((status for status in statuses if status), 0):
         raise Reported(failed)
 
@@ -146,12 +160,17 @@ def make_request(target: str, **said: Any) -> BuildRequest:
         force=said.get("force", False),
         strict=said["strict"],
         on_error=OnError(said.get("on_error", "cleanup")),
+        bundle=said.get("bundle", False),
+        wait=not said.get("no_wait", False),
     )
     return apply_settings(asked, load_settings(Places.from_environment(os.environ)))
 
 
-def run(work: Coroutine[Any, Any, Any]) -> Any:
-    """Run `work` to its end; SIGINT and SIGTERM cancel it, and it cleans up before this raises Interrupted."""
+def run(work: Coroutine[Any, Any, Any], on_signal: Callable[[int], None] = lambda status: None) -> Any:
+    """Run `work` to its end; SIGINT and SIGTERM cancel it, and it cleans up before this raises Interrupted.
+
+    `on_signal` hears of the status to come first.
+    """
     status = STATUS_SIGINT
 
     async def supervised_by_signals() -> Any:
@@ -161,6 +180,7 @@ def run(work: Coroutine[Any, Any, Any]) -> Any:
         def cancel(with_status: int) -> None:
             nonlocal status
             status = with_status
+            on_signal(status)
             task.cancel()
 
         loop.add_signal_handler(signal.SIGINT, cancel, STATUS_SIGINT)

@@ -4,51 +4,51 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import click
 
-from osimager.build.building import Outcome, build_one
+from osimager.build.building import Outcome
+from osimager.build.queue import build_all, open_session
 from osimager.build.request import BuildRequest
-from osimager.cli.render import PlainLines, is_terminal, live_display, write_json
+from osimager.cli.build import run
+from osimager.cli.render import LiveDisplay, PlainLines, is_terminal, write_json
 from osimager.cli.report import report
+from osimager.cli.terminal import open_terminal
 from osimager.events import Sink
 from osimager.paths import Places
 from osimager.units import format_duration, format_size
 
 
-async def build_all(requests: Sequence[BuildRequest], *, as_json: bool, verbosity: int) -> list[int]:
-    """Build one target after the other and give their statuses; one that fails does not stop the others."""
+def build_targets(requests: Sequence[BuildRequest], *, jobs: int, as_json: bool, verbosity: int) -> list[int]:
+    """Build the targets, show how it goes and how each ended, and give their statuses."""
+    several = len(requests) > 1
+    display = LiveDisplay(several=several) if not as_json and is_terminal() and verbosity == 0 else None
+    lines: Sink = write_json if as_json else PlainLines(verbosity=verbosity, several=several)
+    session = open_session(open_terminal(display))
+
+    def summarize(outcome: Outcome) -> None:
+        with display.hidden() if display else contextlib.nullcontext():
+            _summarize(outcome, as_json=as_json, verbosity=verbosity, several=several)
+
     places = Places.from_environment(os.environ)
-    outcomes = []
-    for request in requests:
-        with _sinks(as_json=as_json, verbosity=verbosity, several=len(requests) > 1) as sinks:
-            outcome = await build_one(request, places, sinks=sinks)
-        outcomes.append(outcome)
-        _summarize(outcome, as_json=as_json, verbosity=verbosity)
-    if len(outcomes) > 1 and not as_json:
+    work = build_all(requests, places, session, jobs=jobs, sinks=[display or lines], on_end=summarize)
+    with display.shown() if display else contextlib.nullcontext():
+        outcomes: list[Outcome] = run(work, session.interrupt)
+    if several and not as_json:
         _show_table(outcomes)
     return [outcome.status for outcome in outcomes]
 
 
-@contextlib.contextmanager
-def _sinks(*, as_json: bool, verbosity: int, several: bool) -> Iterator[list[Sink]]:
-    """Choose who tells of the events: JSON lines on stdout, a live display, or plain lines on stderr."""
-    if as_json:
-        yield [write_json]
-    elif is_terminal() and verbosity == 0:
-        with live_display() as display:
-            yield [display]
-    else:
-        yield [PlainLines(verbosity=verbosity, several=several)]
-
-
-def _summarize(outcome: Outcome, *, as_json: bool, verbosity: int) -> None:
+def _summarize(outcome: Outcome, *, as_json: bool, verbosity: int, several: bool) -> None:
     """Say how a build ended: data on stdout (the path alone), talk on stderr."""
     if outcome.error is not None:
+        if several:
+            click.echo(f"{outcome.build}:", err=True)
         report(outcome.error)
-        if outcome.evidence is not None:
-            click.echo(f"  evidence: {outcome.evidence}", err=True)
+        for name, path in (("kept", outcome.kept), ("bundle", outcome.bundle), ("evidence", outcome.evidence)):
+            if path is not None:
+                click.echo(f"  {name}: {path}", err=True)
         return
     entry = outcome.entry
     assert entry is not None
@@ -70,4 +70,6 @@ def _show_table(outcomes: Sequence[Outcome]) -> None:
     width = max(len(outcome.target) for outcome in outcomes)
     for outcome in outcomes:
         end = "done" if outcome.status == 0 else f"failed ({outcome.status})"
-        click.echo(f"{outcome.target:<{width}}  {end:<12}  {format_duration(outcome.seconds)}", err=True)
+        what = str(outcome.error or (outcome.entry and outcome.entry.path)).partition("\n")[0]
+        took = format_duration(outcome.seconds)
+        click.echo(f"{outcome.target:<{width}}  {end:<12}  {took:>7}  {what}", err=True)

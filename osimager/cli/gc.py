@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 
 import click
 
 
 @click.command()
-@click.option("--kept", is_flag=True, help="Also the workspaces that --on-error keep left.")
+@click.option("--kept", is_flag=True, help="Also the workspaces that --on-error keep and abort left.")
 def command(kept: bool) -> None:
     """Sweep what crashed builds left behind."""
-    from osimager.build.workspace import sweep_workspaces
+    from osimager.build.workspace import sweep
     from osimager.paths import Places
 
-    swept = sweep_workspaces(Places.from_environment(os.environ), kept=kept)
+    swept = asyncio.run(sweep(Places.from_environment(os.environ), kept=kept))
     for name in swept:
         click.echo(f"swept {name}", err=True)
     if not swept:

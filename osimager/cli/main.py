@@ -25,6 +25,10 @@ VERBS = {
     "config": ("settings", "Get, set and list settings."),
     "schema": ("schema", "Print the JSON Schema of a kind of file."),
     "doctor": ("doctor", "Show what this host can do, and what it lacks."),
+    "ps": ("ps", "List the builds that run."),
+    "logs": ("logs", "Show what a build tells or told."),
+    "stop": ("stop", "End a running build as Ctrl-C does."),
+    "console": ("console", "Attach to a running build's guest."),
     "gc": ("gc", "Sweep what crashed builds left behind."),
 }
 

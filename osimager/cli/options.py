@@ -98,6 +98,11 @@ def project_option(function: F) -> F:
     )(function)
 
 
+def build_argument(function: F) -> F:
+    """Add `BUILD`: an id or the beginning of one, a target, or `last`."""
+    return click.argument("build", metavar="BUILD|TARGET|last")(function)
+
+
 def json_option(function: F) -> F:
     """Add `--json`."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)

@@ -45,11 +45,12 @@ def write_json(stamped: Stamped) -> None:
 
 
 class PlainLines:
-    """One line on stderr for each thing worth telling: for logs, pipes and CI."""
+    """One line, on stderr or stdout, for each thing worth telling: for logs, pipes and CI."""
 
-    def __init__(self, *, verbosity: int = 0, several: bool = False) -> None:
+    def __init__(self, *, verbosity: int = 0, several: bool = False, on_stderr: bool = True) -> None:
         self._verbosity = verbosity
         self._several = several
+        self._on_stderr = on_stderr
         self._last_progress: dict[str, float] = {}
 
     def __call__(self, stamped: Stamped) -> None:
@@ -57,7 +58,7 @@ class PlainLines:
         line = self._line(stamped)
         if line is not None:
             who = f"{stamped.build} " if self._several else ""
-            click.echo(f"{stamped.time:%H:%M:%S} {who}{line}", err=True)
+            click.echo(f"{stamped.time:%H:%M:%S} {who}{line}", err=self._on_stderr)
 
     def _line(self, stamped: Stamped) -> str | None:
         event = stamped.event
@@ -91,8 +92,9 @@ def describe(event: object) -> str | None:
             took = f" {format_duration(seconds)}" if seconds is not None else ""
             detail = "" if to is State.FAILED else detail  # the error itself follows
             return f"{of} {_MARK.get(to, '')} {to.lower()}{took}{': ' + detail if detail else ''}"
-        case Awaiting(what, deadline_s):
-            return f"  waiting for {what} (at most {format_duration(deadline_s)})"
+        case Awaiting(what, deadline_s, expected_s):
+            usual = f"{format_duration(expected_s)} last time, " if expected_s is not None else ""
+            return f"  waiting for {what} ({usual}at most {format_duration(deadline_s)})"
         case Progress(what, done, total):
             return f"  {what}: {format_size(done)}" + (
                 f" of {format_size(total)} ({100 * done // total} %)" if total else ""
@@ -111,44 +113,99 @@ def describe(event: object) -> str | None:
             return None
 
 
-@contextlib.contextmanager
-def live_display() -> Iterator[LiveDisplay]:
-    """Show one build on a terminal while the block runs."""
-    from rich.console import Console
-    from rich.live import Live
-
-    console = Console(stderr=True)
-    display = LiveDisplay(console.width)
-    with Live(get_renderable=display.render, console=console, refresh_per_second=4, transient=True) as live:
-        display.print_above = live.console.print
-        yield display
-
-
 class LiveDisplay:
-    """The state of one build as a few lines: stages done, the one that runs, the last guest line, what is awaited."""
+    """The builds that run, a few lines each, at the foot of a terminal; what is over is printed above them."""
 
-    def __init__(self, width: int) -> None:
-        self._width = width
+    def __init__(self, *, several: bool = False) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        console = Console(stderr=True)
+        self._several = several
+        self._width = console.width
+        self._builds: dict[str, _BuildLines] = {}
+        # Twice a second is enough for a clock of whole seconds: drawing is what a quiet build costs most.
+        self._live = Live(
+            get_renderable=self.render,
+            console=console,
+            refresh_per_second=2,
+            transient=True,
+            redirect_stdout=False,  # it would put data among the talk
+            redirect_stderr=False,
+        )
+        self._hidden = 0
+
+    @contextlib.contextmanager
+    def shown(self) -> Iterator[None]:
+        """Show it while the block runs."""
+        with self._live:
+            yield
+
+    @contextlib.contextmanager
+    def hidden(self) -> Iterator[None]:
+        """Leave the terminal to others while the block runs."""
+        self._hidden += 1
+        self._live.stop()
+        try:
+            yield
+        finally:
+            self._hidden -= 1
+            if not self._hidden:
+                self._live.start()
+
+    def __call__(self, stamped: Stamped) -> None:
+        """Take in an event."""
+        lines = self._builds.setdefault(stamped.build, _BuildLines())
+        if isinstance(stamped.event, ImagePublished | BuildFailed):
+            del self._builds[stamped.build]
+        elif told := lines.take(stamped.event):
+            text, colour = told
+            self._print(f"{stamped.build}  {text}" if self._several else text, colour)
+
+    def _print(self, text: str, colour: str) -> None:
+        from rich.text import Text
+
+        self._live.console.print(Text(text, style=colour, overflow="ellipsis", no_wrap=True))
+
+    def render(self) -> Group:
+        """Give the live lines."""
+        from rich.console import Group
+        from rich.text import Text
+
+        now = time.monotonic()
+        lines: list[str] = []
+        for build, each in self._builds.items():
+            shown = each.lines(now)
+            lines += [build, *shown] if self._several and shown else shown
+        return Group(*(Text(line[: self._width], no_wrap=True, overflow="ellipsis") for line in lines))
+
+
+class _BuildLines:
+    """One build on the live display: the stage that runs, the last guest line, what is awaited, and for how long."""
+
+    def __init__(self) -> None:
         self._started = time.monotonic()
         self._stage: Stage | None = None
         self._stage_started = self._started
         self._awaited = ""
         self._until = 0.0
+        self._end_at: float | None = None
         self._last_line = ""
         self._doing = ""
-        self.print_above: object = print
 
-    def __call__(self, stamped: Stamped) -> None:
-        """Take in an event; what is over is printed above the live lines."""
-        match stamped.event:
+    def take(self, event: object) -> tuple[str, str] | None:
+        """Take in an event; give the line and the colour of what is over."""
+        match event:
             case StageChanged(of, State.RUNNING):
                 self._stage, self._stage_started = of, time.monotonic()
                 self._last_line = self._doing = ""
             case StageChanged(of, to, detail, seconds):
                 took = format_duration(seconds) if seconds is not None else ""
-                self._say(f"{_MARK.get(to, ' ')} {of:<9} {took:>7}  {detail}", _COLOUR.get(to, ""))
-            case Awaiting(what, deadline_s):
-                self._awaited, self._until = what, time.monotonic() + deadline_s
+                return f"{_MARK.get(to, ' ')} {of:<9} {took:>7}  {detail}", _COLOUR.get(to, "")
+            case Awaiting(what, deadline_s, _, left_s):
+                now = time.monotonic()
+                self._awaited, self._until = what, now + deadline_s
+                self._end_at = None if left_s is None else now + left_s
             case OutputLine(source, text) if text.strip():
                 self._last_line = f"{source}: {text.strip()}"
             case Progress() | StepStarted() | AnswerFetched() as event:
@@ -156,29 +213,25 @@ class LiveDisplay:
             case ConnectionTried(outcome):
                 self._doing = f"SSH: {outcome}"
             case Notice(text, level):
-                self._say(f"{level}: {text}" if level == "warning" else text, "yellow" if level == "warning" else "")
-            case ImagePublished() | BuildFailed():
-                self._stage = None
+                return (f"{level}: {text}", "yellow") if level == "warning" else (text, "")
+            case _:
+                pass
+        return None
 
-    def _say(self, text: str, colour: str) -> None:
-        from rich.text import Text
-
-        assert callable(self.print_above)
-        self.print_above(Text(text, style=colour, overflow="ellipsis", no_wrap=True))
-
-    def render(self) -> Group:
-        """Give the live lines."""
-        from rich.console import Group
-        from rich.text import Text
-
+    def lines(self, now: float) -> list[str]:
+        """Give its lines as they are `now`."""
         if self._stage is None:
-            return Group()
-        now = time.monotonic()
+            return []
         head = f"● {self._stage:<9} {format_duration(now - self._stage_started):>7}  {self._doing}"
         wait = f"  waiting for {self._awaited}, at most {format_duration(max(0.0, self._until - now))} more"
         total = f"  {format_duration(now - self._started)} in all"
-        lines = [head, f"  {self._last_line}" if self._last_line else "", wait, total]
-        return Group(*(Text(line[: self._width], no_wrap=True, overflow="ellipsis") for line in lines if line))
+        if self._end_at is not None:
+            total += f", {_left(self._end_at - now)} by the last such build"
+        return [line for line in (head, f"  {self._last_line}" if self._last_line else "", wait, total) if line]
+
+
+def _left(seconds: float) -> str:
+    return f"about {format_duration(max(10.0, seconds))} left" if seconds > 0 else "longer than expected"
 
 
 def is_terminal() -> bool:

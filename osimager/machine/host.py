@@ -58,7 +58,7 @@ async def inspect_host(arch: Arch, firmware: Firmware, *, places: Places, accel:
         system=platform.system(),
         arch=host_arch(),
         cores=os.cpu_count() or 1,
-        memory_mib=_memory_mib(),
+        memory_mib=memory_mib(),
         qemu=qemu,
         accelerator=await choose_accelerator(qemu, wanted=accel, cache=_cache(places)),
         firmware=files,
@@ -207,14 +207,14 @@ def parse_machine_help(text: str) -> frozenset[str]:
     return frozenset(line.split()[0] for line in text.splitlines()[1:] if line.strip())
 
 
-def _memory_mib() -> int:
+def memory_mib() -> int:
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
     except (ValueError, OSError):
         return 0
 
 
-def _free_memory_mib() -> int | None:
+def free_memory_mib() -> int | None:
     """Give what can be had without swapping (Linux's MemAvailable); None where the system does not tell."""
     with contextlib.suppress(OSError):
         match = re.search(r"^MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text("ascii"), re.MULTILINE)
@@ -261,8 +261,8 @@ async def doctor_report(places: Places) -> HostReport:
         release=platform.release(),
         arch=host_arch(),
         cores=os.cpu_count() or 1,
-        memory_mib=_memory_mib(),
-        free_memory_mib=_free_memory_mib(),
+        memory_mib=memory_mib(),
+        free_memory_mib=free_memory_mib(),
         cache=folder,
         free_disk_bytes=shutil.disk_usage(folder).free,
         guests=tuple([await _guest_report(arch, places) for arch in (Arch.X86_64, Arch.AARCH64)]),

@@ -92,7 +92,7 @@ async def _fetch_remote(media: MediaPlan, store: IsoStore, env: Env, patience: P
     def tell() -> None:
         env.emit(Notice(f"another build downloads {media.name}: waiting for it"))
 
-    async with kept.holding(store.lock(key), on_wait=tell):
+    async with kept.holding(store.lock(key), wait=env.wait, on_wait=tell):
         if (record := await _find_stored(media, expected, store, env)) is not None:
             return record
         return await _download(media, expected, key, store=store, env=env, patience=patience)

@@ -64,7 +64,8 @@ async def make_iso(made: MadeMedium, env: Env, *, arch: Arch) -> Path:
     def tell() -> None:
         env.emit(Notice(f"another osimager makes {made.recipe}: waiting for it"))
 
-    async with kept.holding(IsoStore(env.places).lock(f"made-{made.recipe}-{arch}"), on_wait=tell):
+    lock = IsoStore(env.places).lock(f"made-{made.recipe}-{arch}")
+    async with kept.holding(lock, wait=env.wait, on_wait=tell):
         if not path.is_file():
             _check_host(made, arch)
             env.emit(Notice(f"making {made.recipe} for {arch} from Debian's packages"))

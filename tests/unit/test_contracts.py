@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from osimager import events
-from osimager.events import Event, Stage, kind_of
+from osimager.build.records import parse_record, render_record
+from osimager.events import Event, Stage, kind_of, parse_stamped
 from osimager.registry.entry import parse_registry, render_entry
 
 PAGE = (Path(__file__).parents[2] / "docs/contracts.md").read_text()
@@ -38,6 +39,16 @@ def test_every_kind_of_event_is_listed() -> None:
     listed = re.search(r"The kinds: (.*?)\. Each", PAGE, re.DOTALL)
     assert listed is not None
     assert re.findall(r"`(\w+)`", listed[1]) == sorted(KINDS)
+
+
+def test_example_of_a_record_is_what_is_read_and_written() -> None:
+    [example] = examples("record")
+    assert render_record(parse_record(example)) == example
+
+
+def test_every_event_is_read_back_as_it_was_written() -> None:
+    for example in examples("event"):
+        assert parse_stamped(example).to_json() == example
 
 
 def test_example_of_an_image_is_what_the_registry_reads_and_writes() -> None:

@@ -9,6 +9,7 @@ import random
 import re
 import shlex
 import string
+import tarfile
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,10 +17,10 @@ from pathlib import Path
 import pytest
 
 from osimager.arch import host_arch
-from osimager.build.evidence import EVIDENCE, write_answers
+from osimager.build.evidence import EVIDENCE, QemuNotes, fetch_logs, keep_evidence, write_answers, write_bundle
 from osimager.build.prepare import plan_to_json, prepare
+from osimager.build.records import BuildFolder, BuildRecord
 from osimager.build.request import BuildRequest
-from osimager.build.workspace import BuildFolder
 from osimager.config.request import Request
 from osimager.env import Env
 from osimager.errors import Place, ProvisionError
@@ -89,8 +90,14 @@ def write_project(folder: Path, places_config: Path, secrets: list[str]) -> None
     file.write_text("many/of " + " ".join(f'k{at}="{text}"' for at, text in enumerate(quoted)) + "\n")
 
 
-class NoGuest:
-    """Nothing here goes into a guest."""
+class TellingGuest:
+    """A guest whose logs hold every secret in every form; nothing else here goes into a guest."""
+
+    def __init__(self, secrets: list[str]) -> None:
+        self._secrets = secrets[:1000]  # what is kept of logs is bounded
+
+    async def read(self, script: str, *, deadline_s: float) -> str:
+        return "\n".join(form for secret in self._secrets for form in forms(secret))
 
 
 def test_the_search_finds_every_form() -> None:
@@ -104,7 +111,8 @@ async def test_none_of_ten_thousand_secrets_is_in_anything_that_is_written(env: 
     secrets = make_secrets()
     project = tmp_path / "project"
     write_project(project, env.places.config, secrets)
-    folder = BuildFolder(env.places, "test-build")
+    now = env.clock.now()
+    folder = BuildFolder(env.places, BuildRecord(build="b", target="many-1", pid=1, pid_started="", started=now))
     asked = BuildRequest(
         request=Request(target="many-1-x86_64", host_arch=str(host_arch())), project=project, accelerator="tcg"
     )
@@ -115,17 +123,28 @@ async def test_none_of_ten_thousand_secrets_is_in_anything_that_is_written(env: 
         }
         write_answers({each.name: each.text for each in prepared.plan.install.answers}, env)
         seen = await print_in_a_step(secrets, env, tmp_path)
+        await fetch_logs(TellingGuest(secrets), env)  # type: ignore[arg-type]
+    assert await keep_evidence(folder, QemuNotes(), prepared, env) == folder.evidence
     folder.close()
+    bundle = write_bundle(folder)
     written = {
         "plan": json.dumps(plan_to_json(prepared, env.masker.mask)),
         "repr": repr(prepared.plan.access),
         "events": (folder.path / "events.jsonl").read_text(),
         "evidence": "".join(path.read_text() for path in (env.workspace / EVIDENCE).rglob("*") if path.is_file()),
+        "kept": "".join(path.read_text() for path in folder.path.rglob("*") if path.is_file() and path != bundle),
+        "bundle": read_tar(bundle),
         "processes": seen,
     }
     assert written["events"].count(MASK) >= 7 * COUNT
+    assert "guest-logs.txt" in {path.name for path in folder.evidence.iterdir()}
     assert {name: len(find_cores(text)) for name, text in written.items()} == dict.fromkeys(written, 0)
     assert "$6$" not in written["plan"] + written["evidence"]
+
+
+def read_tar(path: Path) -> str:
+    with tarfile.open(path) as bundle:
+        return "".join(file.read().decode() for member in bundle if (file := bundle.extractfile(member)))
 
 
 async def print_in_a_step(secrets: list[str], env: Env, tmp_path: Path) -> str:
@@ -137,7 +156,7 @@ async def print_in_a_step(secrets: list[str], env: Env, tmp_path: Path) -> str:
     origin = Place(tmp_path / "step.sh", 1)
     step = Step(name="print", kind=StepKind.LOCAL, content=script.encode(), origin=origin)
     way = Way(Endpoint("127.0.0.1", 9), Access(user="nobody"), make_key(env), "ssh-ed25519 AAAA")
-    guest: Communicator = NoGuest()  # type: ignore[assignment]
+    guest: Communicator = TellingGuest(secrets)  # type: ignore[assignment]
     with pytest.raises(ProvisionError, match="status 3") as caught:
         await run_steps([step], guest, env, deadline_s=300, way=way)
     told = await asyncio.to_thread((tmp_path / "processes").read_text, "latin-1")

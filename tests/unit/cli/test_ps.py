@@ -1,0 +1,105 @@
+"""`ps`, `logs`, `stop`, `console` and `gc` over the folders that builds leave; running builds are tests/fault's."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from osimager.build.workspace import KEPT, find_socket, find_workspace, open_workspace
+from osimager.env import Clock
+from osimager.kept import make_folder, write_kept
+from osimager.paths import Places
+from tests.unit.cli.conftest import Run
+
+PAGE = (Path(__file__).parents[3] / "docs/contracts.md").read_text()
+
+
+def example(label: str) -> Any:
+    match = re.search(rf"```json {label}\n(.*?)\n```", PAGE, re.DOTALL)
+    assert match is not None
+    return json.loads(match[1])
+
+
+def write_record(places: Places, build: str, **changes: object) -> Path:
+    folder = places.builds / build
+    write_kept(folder / "record.json", json.dumps({**example("record"), "build": build, **changes}))
+    return folder
+
+
+def test_example_of_a_listed_build_has_the_fields_that_ps_prints(places: Places, run: Run) -> None:
+    write_record(places, example("record")["build"])
+    [row] = run("ps", "--all", "--json").json()
+    assert list(row) == list(example("ps")[0])
+    assert (row["state"], row["seconds"], row["stage"]) == ("succeeded", 210.978, "FETCH")
+    assert run("ps", "--json").json() == []
+
+
+def test_only_a_build_whose_workspace_is_held_runs(places: Places, run: Run) -> None:
+    with open_workspace(places, "tiny-1", Clock().now()) as workspace:
+        write_record(places, workspace.name, status=None, ended=None, pid=os.getpid())
+        write_record(places, "20200101T000000Z-tiny-1-dead", status=None, ended=None, pid=os.getpid())
+        [row] = run("ps", "--json").json()
+        assert (row["build"], row["state"], row["pid"]) == (workspace.name, "running", os.getpid())
+        states = {row["build"]: row["state"] for row in run("ps", "-a", "--json").json()}
+    assert states == {workspace.name: "running", "20200101T000000Z-tiny-1-dead": "killed"}
+    assert run("ps").out == ""
+
+
+def test_stop_never_signals_a_process_that_is_not_the_builds(places: Places, run: Run) -> None:
+    """The signal would end this test's process, whose id the record has, but which started at another time."""
+    with open_workspace(places, "tiny-1", Clock().now()) as workspace:
+        write_record(places, workspace.name, status=None, ended=None, pid=os.getpid(), pid_started="1")
+        said = run("stop", "last")
+    assert said.status == 2
+    assert "no process of this host" in said.err
+
+
+@pytest.mark.parametrize("words", [("stop", "last"), ("console", "last"), ("console", "--vnc", "tiny-1")])
+def test_what_needs_a_running_build_says_that_it_has_ended(places: Places, run: Run, words: tuple[str, ...]) -> None:
+    write_record(places, "20261121T124723Z-tiny-1-0d8a", target="qemu/local/tiny-1-x86_64")
+    said = run(*words)
+    assert said.status == 2
+    assert "the build 20261121T124723Z-tiny-1-0d8a has ended" in said.err
+
+
+def test_logs_are_rendered_as_the_build_shows_them_and_raw_with_json(places: Places, run: Run) -> None:
+    event, *_, failed = [json.loads(text) for text in re.findall(r"```json event\n(.*?)\n```", PAGE, re.DOTALL)]
+    unknown = {**event, "kind": "of_a_newer_osimager"}
+    lines = "".join(json.dumps(each) + "\n" for each in (event, unknown, failed)) + '{"cut": '
+    write_kept(write_record(places, "b") / "events.jsonl", lines)
+    shown = run("logs", "b").out
+    assert shown.splitlines()[0] == "12:47:23 INSTALL"
+    assert "waiting for the installer to end" in shown
+    assert run("logs", "b", "--json", "-f").out == lines.rpartition("\n")[0] + "\n"
+
+
+def test_logs_of_a_failed_build_end_with_cause_hint_and_evidence(places: Places, run: Run) -> None:
+    folder = write_record(places, "b", status=7)
+    failed = next(each for each in re.findall(r"```json event\n(.*?)\n```", PAGE, re.DOTALL) if "build_failed" in each)
+    write_kept(folder / "events.jsonl", json.dumps({**json.loads(failed), "hint": "mend it"}) + "\n")
+    assert run("logs", "last").out.splitlines() == [
+        "error: step mark exited with status 3 (status 7)",
+        "  hint: mend it",
+        f"  evidence: {json.loads(failed)['evidence']}",
+    ]
+
+
+def test_gc_sweeps_the_dead_and_spares_the_living_and_the_kept(places: Places, run: Run) -> None:
+    for name in ("dead", "kept"):
+        make_folder(find_workspace(places, name) / "files")
+    (find_workspace(places, "kept") / KEPT).touch()
+    make_folder(places.runtime, private=True)
+    find_socket(places, "dead", "console").touch()
+    make_folder(places.images)
+    (places.images / ".partial-half-0000.qcow2").touch()
+    with open_workspace(places, "living", Clock().now()) as workspace:
+        assert run("gc").err == "swept dead\n"
+        assert sorted(path.name for path in workspace.parent.iterdir()) == sorted(["kept", workspace.name])
+    assert list(places.runtime.iterdir()) == list(places.images.iterdir()) == []
+    assert run("gc").err == "nothing to sweep\n"
+    assert run("gc", "--kept").err == "swept kept\n"
