@@ -24,6 +24,8 @@ from osimager.registry.entry import Entry
 
 async def run_build(prepared: Prepared, rig: Rig, env: Env, rec: Recorder) -> Entry:
     """Run every stage after RESOLVE and give the image's entry in the registry."""
+    accelerator = prepared.host.accelerator
+    env.emit(Notice(f"runs under {accelerator.accelerator}: {accelerator.reason}"))
     media = await rec.run(Stage.FETCH, fetch(prepared.plan.media, env, arch=prepared.plan.machine.arch))
     plan = complete_boot(prepared.plan, media)
     env.emit(Notice(f"boots {plan.install.boot.rung}: {plan.install.boot.reason}"))

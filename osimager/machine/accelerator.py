@@ -2,7 +2,9 @@
 
 A `/dev/kvm` that opens and makes machines may still never let a guest through (nested virtualisation that is half
 there), and some hosts run real mode but hang on the way to long mode. So each candidate runs a probe that says how far
-it came. Verdicts are kept until the host is rebooted, the binary or the device changes.
+it came. TCG runs it at the same time and is the clock: what takes far longer than TCG hangs, whatever else this host is
+doing meanwhile, and what goes through the probe's loop more slowly is no help. Verdicts are kept until the host is
+rebooted, the binary or the device changes.
 """
 
 from __future__ import annotations
@@ -14,17 +16,23 @@ import json
 import os
 import sys
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from osimager.arch import Arch, host_arch
 from osimager.errors import PrerequisiteError
 from osimager.kept import write_kept
+from osimager.machine.hvf import find_obstacle
 from osimager.plan.facts import Accelerator, AcceleratorFacts, QemuFacts
-from osimager.proc import open_child, run_tool
+from osimager.proc import open_child
 
-PROBE_S = 1.5
+# How long a probe may take where there is no TCG to compare with, at most, at least, and as a multiple of TCG's time.
+PROBE_S, _LONGEST_S, _SHORTEST_S, _TIMES_TCG = 1.5, 10.0, 0.7, 3.0
+_NOISE_S = 0.02  # what the two ends of a pipe may be late
 _KVM = Path("/dev/kvm")
+_SCHEMA = "2"
+_HVF_FALLBACK = "cortex-a57"
 _ROM_BYTES = 65536
 
 # A BIOS image for pc and q35, assembled with GNU as from:
@@ -61,11 +69,31 @@ _ARM_PROBE = b"".join(
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether an accelerator runs guests, and what was seen."""
+    """Whether an accelerator runs guests, what was seen, with which CPU model, and the seconds: all, and in the loop.
+
+    `is_final`: it may be kept. A TCG that does not come to an end in time says that this host is busy, no more.
+    """
 
     works: bool
     reason: str
     seconds: float = 0.0
+    loop_s: float = 0.0
+    cpu: str = "host"
+    is_final: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """How a probe's QEMU ended (or that it did not), when it said what, and its last words."""
+
+    ended: bool
+    said: tuple[tuple[str, float], ...]
+    seconds: float
+    stderr: str
+
+    @property
+    def text(self) -> str:
+        return "".join(character for character, _ in self.said)
 
 
 async def choose_accelerator(qemu: QemuFacts, *, wanted: str = "auto", cache: Path) -> AcceleratorFacts:
@@ -73,26 +101,22 @@ async def choose_accelerator(qemu: QemuFacts, *, wanted: str = "auto", cache: Pa
 
     Raises PrerequisiteError where the wanted one does not work here, or none does.
     """
-    has_tcg = not qemu.accelerators or Accelerator.TCG in qemu.accelerators
     fast = Accelerator.HVF if sys.platform == "darwin" else Accelerator.KVM
-    if wanted == Accelerator.TCG or (wanted == "auto" and not _is_native(qemu.arch)):
-        if not has_tcg:
-            raise PrerequisiteError(f"{qemu.path} was built without TCG", hint="install QEMU's full package")
-        reason = "asked for" if wanted == Accelerator.TCG else f"guests of {qemu.arch} are foreign to this host"
-        return AcceleratorFacts(qemu.arch, Accelerator.TCG, reason)
-    if wanted not in ("auto", fast):
+    if wanted == Accelerator.TCG and _has_tcg(qemu):
+        return AcceleratorFacts(qemu.arch, Accelerator.TCG, "asked for")
+    if wanted not in ("auto", fast, Accelerator.TCG):
         raise PrerequisiteError(f"there is no {wanted} on {sys.platform}", hint="use --accel auto")
-    verdict = await _cached_verdict(qemu, fast, cache)
-    if verdict.works:
-        return AcceleratorFacts(qemu.arch, fast, verdict.reason)
+    verdicts = await _cached_verdicts(qemu, fast, cache)
+    if wanted != Accelerator.TCG and verdicts[fast].works:
+        return AcceleratorFacts(qemu.arch, fast, verdicts[fast].reason, verdicts[fast].cpu)
     if wanted == fast:
-        raise PrerequisiteError(f"{fast} does not work here: {verdict.reason}", hint="use --accel auto or tcg")
-    if not has_tcg:
-        raise PrerequisiteError(
-            f"no accelerator works here: {fast}: {verdict.reason}; and {qemu.path} was built without TCG",
-            hint="install QEMU's full package, or mend the accelerator",
-        )
-    return AcceleratorFacts(qemu.arch, Accelerator.TCG, f"{fast} passed over: {verdict.reason}")
+        raise PrerequisiteError(f"{fast} does not work here: {verdicts[fast].reason}", hint="use --accel auto or tcg")
+    if not verdicts[Accelerator.TCG].works:
+        reasons = "; ".join(f"{name}: {verdict.reason}" for name, verdict in verdicts.items())
+        hint = "install QEMU's full package, or mend the accelerator"
+        raise PrerequisiteError(f"no accelerator works here for {qemu.path}: {reasons}", hint=hint)
+    passed_over = verdicts[fast].reason if not _is_native(qemu.arch) else f"{fast} passed over: {verdicts[fast].reason}"
+    return AcceleratorFacts(qemu.arch, Accelerator.TCG, passed_over)
 
 
 def _is_native(arch: Arch) -> bool:
@@ -100,24 +124,33 @@ def _is_native(arch: Arch) -> bool:
     return arch is host or (arch is Arch.I386 and host is Arch.X86_64)
 
 
+def _has_tcg(qemu: QemuFacts) -> bool:
+    return not qemu.accelerators or Accelerator.TCG in qemu.accelerators
+
+
 async def probe(qemu: QemuFacts, accelerator: Accelerator, *, deadline_s: float = PROBE_S) -> Verdict:
     """Run the probe guest under `accelerator` and say how far it came. Never raises for a guest that fails."""
-    started = asyncio.get_running_loop().time()
+    return await _probe(qemu, accelerator, asyncio.timeout(deadline_s))
+
+
+async def _probe(qemu: QemuFacts, accelerator: Accelerator, limit: asyncio.Timeout, cpu: str = "host") -> Verdict:
     with tempfile.TemporaryDirectory(prefix="osimager-probe-") as folder:
-        ended, said, stderr = await _run_probe(_probe_argv(qemu, accelerator, Path(folder)), deadline_s)
-    seconds = asyncio.get_running_loop().time() - started
-    if ended and said.endswith("L"):
-        return Verdict(True, f"a probe guest ran to its end in {seconds * 1000:.0f} ms", seconds)
-    if ended:
-        last = stderr.strip().splitlines()
+        seen = await _run_probe(_probe_argv(qemu, accelerator, Path(folder), cpu), limit)
+    if seen.ended and seen.text.endswith("L"):
+        loop_s = seen.said[-1][1] - seen.said[0][1]
+        reason = f"a probe guest ran to its end in {seen.seconds * 1000:.0f} ms"
+        return Verdict(True, reason, seen.seconds, loop_s, cpu)
+    if seen.ended:
+        last = seen.stderr.strip().splitlines()
         why = f"QEMU ended a probe guest: {last[-1]}" if last else "a probe guest ended before it had said anything"
-        return Verdict(False, why, seconds)
+        return Verdict(False, why, seen.seconds)
     where = {"": "its first instruction", "R": "long mode" if qemu.arch is not Arch.AARCH64 else "its loop"}
-    place = where.get(said, "its end")
-    return Verdict(False, f"it opens, but a probe guest hung: no sign of {place} in {deadline_s:.1f} s", seconds)
+    place = where.get(seen.text, "its end")
+    what = f"it opens, but a probe guest hung: no sign of {place} in {seen.seconds:.1f} s"
+    return Verdict(False, what, seen.seconds, is_final=False)
 
 
-def _probe_argv(qemu: QemuFacts, accelerator: Accelerator, folder: Path) -> list[str]:
+def _probe_argv(qemu: QemuFacts, accelerator: Accelerator, folder: Path, cpu: str) -> list[str]:
     image = folder / "probe"
     if qemu.arch is Arch.AARCH64:
         image.write_bytes(_ARM_PROBE)
@@ -127,46 +160,48 @@ def _probe_argv(qemu: QemuFacts, accelerator: Accelerator, folder: Path) -> list
         rom[0xFFF0:0xFFF3] = b"\xe9" + (-0xFFF3 & 0xFFFF).to_bytes(2, "little")  # reset vector: jmp 0
         image.write_bytes(rom)
         machine, option = "q35", "-bios"
-    cpu = "max" if accelerator is Accelerator.TCG else "host"
+    model = "max" if accelerator is Accelerator.TCG else cpu
     return [
         *(str(qemu.path), "-nodefaults", "-no-user-config", "-machine", machine, "-accel", str(accelerator)),
-        *("-cpu", cpu, "-m", "64", "-display", "none", "-action", "reboot=shutdown", option, str(image)),
+        *("-cpu", model, "-m", "64", "-display", "none", "-action", "reboot=shutdown", option, str(image)),
         *("-chardev", "stdio,id=serial,signal=off", "-serial", "chardev:serial"),
     ]
 
 
-async def _run_probe(argv: list[str], deadline_s: float) -> tuple[bool, str, str]:
-    """Give whether QEMU ended by itself in time, and what it wrote to stdout and stderr."""
-    said: list[bytes] = []
+async def _run_probe(argv: list[str], limit: asyncio.Timeout) -> _Seen:
+    """Run a probe until it ends or the limit."""
+    now = asyncio.get_running_loop().time
+    started = now()
+    said: list[tuple[str, float]] = []
     pipe = asyncio.subprocess.PIPE
-    async with open_child(argv, stdout=pipe, ask_s=0, term_s=0.1) as child:
-        assert child.stdout is not None
-        assert child.stderr is not None
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(deadline_s):
-                while data := await child.stdout.read(64):
-                    said.append(data)
-                stderr = await child.stderr.read()
-                await child.wait()
-                return True, b"".join(said).decode("ascii", "replace"), stderr.decode(errors="replace")
-    return False, b"".join(said).decode("ascii", "replace"), ""
+    with contextlib.suppress(TimeoutError):
+        async with limit, open_child(argv, stdout=pipe, ask_s=0, term_s=0.1) as child:
+            assert child.stdout is not None
+            assert child.stderr is not None
+            while data := await child.stdout.read(1):
+                said.append((data.decode("ascii", "replace"), now()))
+            stderr = await child.stderr.read()
+            await child.wait()
+            return _Seen(True, tuple(said), now() - started, stderr.decode(errors="replace"))
+    return _Seen(False, tuple(said), now() - started, "")
 
 
-async def _cached_verdict(qemu: QemuFacts, accelerator: Accelerator, cache: Path) -> Verdict:
-    file = cache / f"{accelerator}-{_state_digest(qemu, accelerator)}.json"
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        data = json.loads(file.read_text("utf-8"))
-        return Verdict(bool(data["works"]), str(data["reason"]), float(data["seconds"]))
-    verdict = await _examine(qemu, accelerator)
-    with contextlib.suppress(PrerequisiteError):  # a cache that cannot be written costs time, nothing else
-        content = {"works": verdict.works, "reason": verdict.reason, "seconds": verdict.seconds}
-        write_kept(file, json.dumps(content))
-    return verdict
+async def _cached_verdicts(qemu: QemuFacts, fast: Accelerator, cache: Path) -> Mapping[Accelerator, Verdict]:
+    """Give the verdicts on this host's fast accelerator and on TCG."""
+    file = cache / f"accelerators-{qemu.arch}-{_state_digest(qemu)}.json"
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        kept = json.loads(file.read_text("utf-8"))
+        return {name: Verdict(**kept[name]) for name in (fast, Accelerator.TCG)}
+    verdicts = await _examine(qemu, fast)
+    if all(verdict.is_final for verdict in verdicts.values()):
+        with contextlib.suppress(PrerequisiteError):  # a cache that cannot be written costs time, nothing else
+            write_kept(file, json.dumps({str(name): asdict(verdict) for name, verdict in verdicts.items()}))
+    return verdicts
 
 
-def _state_digest(qemu: QemuFacts, accelerator: Accelerator) -> str:
+def _state_digest(qemu: QemuFacts) -> str:
     """Give a digest of what a verdict depends on: the binary, the boot, the device and who may open it."""
-    state = [qemu.digest, str(accelerator)]
+    state = [_SCHEMA, qemu.digest]
     with contextlib.suppress(OSError):
         state.append(Path("/proc/sys/kernel/random/boot_id").read_text("ascii"))
     with contextlib.suppress(OSError):
@@ -175,30 +210,64 @@ def _state_digest(qemu: QemuFacts, accelerator: Accelerator) -> str:
     return hashlib.sha256("\n".join(state).encode()).hexdigest()[:16]
 
 
-async def _examine(qemu: QemuFacts, accelerator: Accelerator) -> Verdict:
-    """Look at what can be known without a guest, then run one."""
+async def _examine(qemu: QemuFacts, fast: Accelerator) -> dict[Accelerator, Verdict]:
+    """Look at what can be known without a guest, then run one under each accelerator."""
+    if obstacle := await _find_obstacle(qemu, fast):
+        return {fast: Verdict(False, obstacle), Accelerator.TCG: await _examine_tcg(qemu)}
+    verdict, tcg = await _race(qemu, fast)
+    if not verdict.works and fast is Accelerator.HVF and qemu.arch is Arch.AARCH64:
+        verdict = await _race_fallback(qemu, verdict)
+    return {fast: verdict, Accelerator.TCG: tcg}
+
+
+async def _find_obstacle(qemu: QemuFacts, accelerator: Accelerator) -> str:
+    """Say why no guest needs to be tried, else nothing."""
+    if not _is_native(qemu.arch):
+        return f"guests of {qemu.arch} are foreign to this host"
     if qemu.accelerators and accelerator not in qemu.accelerators:
+        return f"{qemu.path.name} was built without it"
+    return _find_kvm_obstacle() if accelerator is Accelerator.KVM else await find_obstacle(qemu)
+
+
+async def _race(qemu: QemuFacts, accelerator: Accelerator, cpu: str = "host") -> tuple[Verdict, Verdict]:
+    """Run the probe under `accelerator` and under TCG side by side, and give both verdicts."""
+    now = asyncio.get_running_loop().time
+    limit = asyncio.timeout(_LONGEST_S if _has_tcg(qemu) else PROBE_S)
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(_probe(qemu, accelerator, limit, cpu))
+        tcg = await _examine_tcg(qemu)
+        if tcg.works and not running.done():
+            left_s = max(_SHORTEST_S, tcg.seconds * _TIMES_TCG) - tcg.seconds
+            limit.reschedule(min(limit.when() or now(), now() + left_s))
+    return replace(_compare(running.result(), tcg), is_final=tcg.is_final), tcg
+
+
+async def _race_fallback(qemu: QemuFacts, first: Verdict) -> Verdict:
+    """Try the model that HVF takes where `host` has what QEMU does not know: SME on an M4 (QEMU issues 2665, 2721)."""
+    second, _ = await _race(qemu, Accelerator.HVF, _HVF_FALLBACK)
+    if not second.works:
+        return first
+    return replace(second, reason=f"{second.reason}, as {_HVF_FALLBACK}: with -cpu host {first.reason}")
+
+
+async def _examine_tcg(qemu: QemuFacts) -> Verdict:
+    """Run the probe under TCG. A host on which it takes too long is busy: TCG works wherever QEMU gets to run it."""
+    if not _has_tcg(qemu):
         return Verdict(False, f"{qemu.path.name} was built without it")
-    obstacle = _kvm_obstacle() if accelerator is Accelerator.KVM else await _hvf_obstacle(qemu)
-    return Verdict(False, obstacle) if obstacle else await probe(qemu, accelerator)
+    verdict = await probe(qemu, Accelerator.TCG, deadline_s=_LONGEST_S)
+    return verdict if verdict.is_final else replace(verdict, works=True, reason="this host is busy")
 
 
-def _kvm_obstacle() -> str:
+def _compare(verdict: Verdict, tcg: Verdict) -> Verdict:
+    """Reject what runs, but more slowly than TCG."""
+    if not (verdict.works and tcg.works and tcg.is_final) or verdict.loop_s <= tcg.loop_s + _NOISE_S:
+        return verdict
+    took = f"{verdict.loop_s * 1000:.0f} ms for a loop that takes TCG {tcg.loop_s * 1000:.0f} ms"
+    return replace(verdict, works=False, reason=f"it is slower than TCG: {took}")
+
+
+def _find_kvm_obstacle() -> str:
     """Say what keeps KVM from being opened, else nothing."""
     if not _KVM.exists():
         return f"there is no {_KVM}"
     return "" if os.access(_KVM, os.R_OK | os.W_OK) else f"{_KVM} is not open to this user: join the group kvm"
-
-
-async def _hvf_obstacle(qemu: QemuFacts) -> str:
-    """Say what keeps Hypervisor.framework from working, else nothing. Unverified: no macOS host was at hand."""
-    if qemu.arch is Arch.AARCH64 and qemu.version < (8, 2):
-        return "QEMU 8.2 or newer is needed for guests under HVF: brew upgrade qemu"
-    support = await run_tool(["/usr/sbin/sysctl", "-n", "kern.hv_support"], deadline_s=5, check=False)
-    if support.text.strip() != "1":
-        return "this Mac has no Hypervisor.framework (sysctl kern.hv_support)"
-    codesign: list[str | Path] = ["/usr/bin/codesign", "-d", "--entitlements", "-", "--xml", qemu.path.resolve()]
-    signed = await run_tool(codesign, deadline_s=5, check=False)
-    if "com.apple.security.hypervisor" not in signed.text + signed.stderr:
-        return f"{qemu.path} lacks the entitlement com.apple.security.hypervisor: brew reinstall qemu signs it"
-    return ""

@@ -137,8 +137,13 @@ def resolve_cpu(cpu: str, host: HostFacts) -> str:
     if accelerator is Accelerator.TCG:
         if cpu in ("host", "max") or (cpu in _TCG_MAX_LEVELS and host.qemu.version >= _TCG_AVX2):
             return _TCG_MAX_ARM if host.qemu.arch is Arch.AARCH64 else _TCG_MAX
-    elif cpu == "host" or cpu in _LEVELS or host.qemu.arch is Arch.AARCH64:
-        return "host"
+        if cpu == "x86-64-v3":
+            raise PrerequisiteError(
+                f"TCG of QEMU {'.'.join(map(str, host.qemu.version))} has no AVX2, which x86-64-v3 asks for",
+                hint="install QEMU 7.2 or newer, or build on a host with KVM",
+            )
+    elif cpu in ("host", "max") or cpu in _LEVELS or host.qemu.arch is Arch.AARCH64:
+        return host.accelerator.cpu
     known = host.qemu.cpu_models
     if cpu == "x86-64-v4" and accelerator is Accelerator.TCG:
         raise PrerequisiteError("TCG has no AVX-512, which x86-64-v4 asks for", hint="build on a host with KVM")

@@ -46,11 +46,15 @@ class FirmwareFiles:
 
 @dataclass(frozen=True, slots=True)
 class AcceleratorFacts:
-    """The accelerator to use for guests of `arch`, and why (also why a faster one was passed over)."""
+    """The accelerator to use for guests of `arch`, and why (also why a faster one was passed over).
+
+    `cpu`: the model that gives its guests all it has.
+    """
 
     arch: Arch
     accelerator: Accelerator
     reason: str
+    cpu: str = "host"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -187,10 +187,18 @@ def test_cpu_levels_become_models(cpu: str, host: str, model: str) -> None:
     assert resolve_cpu(cpu, HOSTS[host]) == model
 
 
-def test_older_tcg_gets_a_model_that_has_the_level() -> None:
+def test_older_tcg_gets_a_model_that_has_the_level_or_says_that_it_has_none() -> None:
     host = HOSTS["linux-tcg"]
     old = dataclasses.replace(host, qemu=dataclasses.replace(host.qemu, version=(6, 2, 0)))
     assert resolve_cpu("x86-64-v2", old) == "Nehalem"
+    with pytest.raises(PrerequisiteError, match="has no AVX2"):
+        resolve_cpu("x86-64-v3", old)
+
+
+def test_hvf_that_cannot_give_its_host_cpu_gives_the_one_that_worked() -> None:
+    host = HOSTS["darwin-hvf-arm"]
+    m4 = dataclasses.replace(host, accelerator=dataclasses.replace(host.accelerator, cpu="cortex-a57"))
+    assert {resolve_cpu(cpu, m4) for cpu in ("max", "host", "neoverse-n1")} == {"cortex-a57"}
 
 
 @pytest.mark.parametrize("cpu", ["x86-64-v4", "i986"])
