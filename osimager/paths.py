@@ -52,6 +52,11 @@ class Places:
         return self.data / "images"
 
     @property
+    def venvs(self) -> Path:
+        """Virtual environments that specs name for their playbooks, unless OSImager's `venv_dir` says otherwise."""
+        return self.data / "venvs"
+
+    @property
     def registry(self) -> Path:
         """The registry file that Terraform and Ansible read."""
         return self.data / "registry.yml"

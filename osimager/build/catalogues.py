@@ -25,5 +25,8 @@ def open_catalog(
     tree = data_dir or settings.data_dir
     if tree is None:
         return Catalog.open(Roots(specs=search("specs"), files=search("files"), isos=search("isos.d")))
-    roots = Roots.of_old_tree(tree.absolute(), places.config, settings.osimager_defs)
+    # What OSImager's settings are where its file says nothing.
+    folders = {"data_dir": places.data, "venv_dir": places.venvs, "packer_cache_dir": places.cache}
+    defaults = {name: str(folder) for name, folder in folders.items()}
+    roots = Roots.of_old_tree(tree.absolute(), places.config, {**defaults, **settings.osimager_defs})
     return Catalog.open(dataclasses.replace(roots, isos=search("isos.d")))

@@ -17,7 +17,7 @@ from osimager.config.configuration import Configuration
 from osimager.config.lookups import Lookups
 from osimager.config.settings import load_settings
 from osimager.env import Env
-from osimager.errors import ConfigError, ConfigErrors
+from osimager.errors import ConfigError, ConfigErrors, PrerequisiteError
 from osimager.events import Notice
 from osimager.holes import OF_BUILD, hole, name_holes
 from osimager.machine.host import inspect_host
@@ -25,7 +25,7 @@ from osimager.machine.keyboard import parse_keys
 from osimager.paths import Places
 from osimager.plan.digests import Protect, make_known_digests, to_plain
 from osimager.plan.facts import HostFacts
-from osimager.plan.model import BuildPlan, OutputPlan
+from osimager.plan.model import BuildPlan, OutputPlan, Step, StepKind
 from osimager.plan.resolve import check_needs, resolve_plan
 from osimager.registry.names import make_id
 
@@ -72,9 +72,7 @@ async def prepare(asked: BuildRequest, env: Env) -> Prepared:
     )
     steps = make_steps(configuration, catalog, asked, env.places, is_secret=lambda text: env.masker.mask(text) != text)
     if needs_ansible(steps):
-        from osimager.provision.ansible import find_playbook_program
-
-        find_playbook_program()  # now, not after an hour of installing
+        steps = _with_ansible(steps, env, may_differ=catalog.roots.old_tree is not None)
     plan = resolve_plan(
         configuration,
         host=host,
@@ -89,6 +87,26 @@ async def prepare(asked: BuildRequest, env: Env) -> Prepared:
     for value in plan.defs:
         lookups.learn(value.value)
     return Prepared(plan, configuration, host, lookups.protect)
+
+
+def _with_ansible(steps: tuple[Step, ...], env: Env, *, may_differ: bool) -> tuple[Step, ...]:
+    """Make sure now, not after an hour of installing, that there is an Ansible for each playbook.
+
+    `may_differ`: one that is not there is stood in for by ours, with a warning. Raises PrerequisiteError.
+    """
+    from osimager.provision.ansible import find_playbook_program
+
+    missing = {step.program for step in steps if step.program is not None and not step.program.is_file()}
+    for program in sorted(missing):
+        what, venv = f"there is no {program}, which the spec asks for", program.parent.parent
+        if not may_differ:
+            hint = f"python3 -m venv {venv} && {venv}/bin/pip install ansible-core"
+            raise PrerequisiteError(what, hint=hint)
+        env.emit(Notice(f"{what}: osimager's own Ansible runs the playbooks", "warning"))
+    steps = tuple(dataclasses.replace(step, program=None) if step.program in missing else step for step in steps)
+    if any(step.kind is StepKind.ANSIBLE and step.program is None for step in steps):
+        find_playbook_program()
+    return steps
 
 
 def _output(asked: BuildRequest, configuration: Configuration, env: Env) -> OutputPlan:

@@ -16,6 +16,7 @@ from osimager.config.configuration import Configuration
 from osimager.config.markers import as_text
 from osimager.config.sections import StepKind as Kind
 from osimager.config.sections import StepSection
+from osimager.config.settings import load_settings
 from osimager.errors import ConfigError, ConfigErrors, Place
 from osimager.holes import find_holes
 from osimager.paths import Places, search_path
@@ -41,7 +42,8 @@ def make_steps(
     A tree of OSImager 1.x has its provisioners and `--step` only: it expects nothing of ours in the guest.
     """
     folders = search_path("scripts.d", project=asked.project, places=places)
-    loader = _Loader(configuration, catalog, folders, is_secret)
+    program = _named_ansible(configuration, asked, places)
+    loader = _Loader(configuration, catalog, folders, is_secret, program=program)
     steps = list(loader.all(configuration.sections.steps))
     if catalog.roots.old_tree is None:
         target, profile = configuration.target, configuration.profile
@@ -50,6 +52,15 @@ def make_steps(
     if loader.errors:
         raise ConfigErrors(loader.errors) if len(loader.errors) > 1 else loader.errors[0]
     return (*steps, *load_steps((), names=(), files=asked.steps))
+
+
+def _named_ansible(configuration: Configuration, asked: BuildRequest, places: Places) -> Path | None:
+    """Give the ansible-playbook of the spec's `venv`: a folder under OSImager's `venv_dir`, or a path of its own."""
+    if configuration.sections.venv is None:
+        return None
+    settings = asked.settings or load_settings(places)
+    folder = Path(as_text(settings.osimager_defs.get("venv_dir")) or places.venvs)
+    return folder / configuration.sections.venv / "bin/ansible-playbook"
 
 
 def needs_ansible(steps: Sequence[Step]) -> bool:
@@ -61,10 +72,16 @@ class _Loader:
     """Reads what steps name, and keeps what is wrong, to say all of it at once."""
 
     def __init__(
-        self, configuration: Configuration, catalog: Catalog, folders: Sequence[Path], is_secret: Callable[[str], bool]
+        self,
+        configuration: Configuration,
+        catalog: Catalog,
+        folders: Sequence[Path],
+        is_secret: Callable[[str], bool],
+        *,
+        program: Path | None,
     ) -> None:
         self.configuration, self.catalog = configuration, catalog
-        self.folders, self.is_secret = folders, is_secret
+        self.folders, self.is_secret, self.program = folders, is_secret, program
         self.errors: list[ConfigError] = []
 
     def profile_scripts(self, first: Sequence[Step]) -> Iterator[Step]:
@@ -99,6 +116,7 @@ class _Loader:
             origin=section.place,
             environment=tuple(sorted(section.environment.items())),
             cache=section.cache,
+            folder=section.folder,
             inputs=self.inputs(section.inputs, section.place),
         )
         match section.kind:
@@ -150,6 +168,7 @@ class _Loader:
             origin=Place(path),
             environment=tuple(sorted({**dict(shared.environment), **variables}.items())),
             arguments=arguments,
+            program=self.program,
             inputs=(*shared.inputs, *(_digest(folder, path.parent) for folder in beside if folder.is_dir())),
         )
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from osimager.arch import ALIASES
-from osimager.config.documents import SUFFIXES, Items, SourceFloat, Table, load_document, read_text
+from osimager.config.documents import SUFFIXES, Items, Table, as_written, load_document, read_text
 from osimager.config.request import Request
 from osimager.config.values import Value
 from osimager.config.versions import expand_range, latest_version, version_key
@@ -339,7 +339,7 @@ def provided_versions(provides: Table) -> list[str]:
     versions: dict[str, None] = {}
     for text, where in texts:
         if not isinstance(text, str):
-            written = text.text if isinstance(text, SourceFloat) else text
+            written = as_written(text)
             raise ConfigError(f"the version {written} is a number", where=where, hint=f'quote it: "{written}"')
         try:
             versions |= dict.fromkeys(expand_range(text))

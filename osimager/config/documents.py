@@ -128,6 +128,11 @@ class SourceFloat(float):
     text: str
 
 
+def as_written(value: Value) -> str:
+    """Give a scalar as its file has it: 9.10, where the number is 9.1."""
+    return value.text if isinstance(value, SourceFloat) else str(value)
+
+
 def parse_scalar(text: str) -> Scalar:
     """Give a plain scalar's value by YAML 1.2's core schema: `no` and `12:30` are strings, `0o17` is a number."""
     if text in _WORDS_1_2:
@@ -187,7 +192,7 @@ class _JsonReader:
             is_float = number[1] or number[2]
             if not is_float and len(number[0]) > 400:
                 raise self.wrong("the number is too long", at)
-            return (float(number[0]) if is_float else int(number[0])), number.end()
+            return (SourceFloat(number[0]) if is_float else int(number[0])), number.end()
         if word := _WORD.match(self.text, at):
             return _WORDS[word[0]], word.end()
         raise self.wrong("a value is expected here", min(at, max(len(self.text) - 1, 0)))

@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
-from osimager.config.documents import MOST_DEPTH, Items, Table
+from osimager.config.documents import MOST_DEPTH, Items, SourceFloat, Table
 from osimager.config.values import Value
 from osimager.errors import ConfigError, Place
 
@@ -21,7 +21,7 @@ _TOML_TOKEN = re.compile(
 def load_toml(path: Path, text: str) -> Value:
     """Read a TOML text. Raises ConfigError with the line of what is wrong."""
     try:
-        plain = tomllib.loads(text)
+        plain = tomllib.loads(text, parse_float=SourceFloat)
     except tomllib.TOMLDecodeError as exc:
         found = _TOML_LINE.search(str(exc))
         what = re.sub(r" \(at .*\)", "", str(exc))

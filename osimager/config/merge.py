@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from osimager.config.documents import Items, Table
+from osimager.config.documents import Items, Table, as_written
 from osimager.config.markers import as_text
 from osimager.config.sections import Origin, Value
 from osimager.errors import ConfigError, Place
@@ -157,7 +157,11 @@ class Merger:
             pattern = entry.get(kind)
             if not isinstance(pattern, str):
                 where = entry.place(kind if kind in entry else None)
-                hint = f'quote it: {kind}: "{pattern}"' if pattern is not None else f"add {kind}: REGEX to this entry"
+                hint = (
+                    f'quote it: {kind}: "{as_written(pattern)}"'
+                    if pattern is not None
+                    else f"add {kind}: REGEX to this entry"
+                )
                 raise ConfigError(f"an entry of {key} needs {kind} as text", where=where, hint=hint)
             if self._matches(kind, pattern, entry.place(kind)):
                 self._load_includes(entry, chain)

@@ -14,8 +14,10 @@ from enum import StrEnum
 from typing import Any, Final
 
 from osimager.arch import Firmware
+from osimager.config.documents import as_written
 from osimager.config.sections import (
     AccessSection,
+    DiskInterface,
     InstallerSection,
     MachineSection,
     Rung,
@@ -62,14 +64,14 @@ def _said(value: Value) -> str:
     for kind, words in kinds.items():
         if isinstance(value, kind):
             return words
-    return repr(value)
+    return repr(value) if isinstance(value, str) else as_written(value)
 
 
 def _text(value: Value) -> str:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        raise ValueError(f'{_said(value)} is a number; quote it: "{_said(value)}"')
     if not isinstance(value, str):
-        raise ValueError(
-            f"text is needed here, not {_said(value)}" + ("; quote it" if isinstance(value, int | float) else "")
-        )
+        raise ValueError(f"text is needed here, not {_said(value)}")
     return value
 
 
@@ -82,6 +84,10 @@ def _texts(value: Value) -> tuple[str, ...]:
     return tuple(
         str(item) if isinstance(item, int | float) and not isinstance(item, bool) else _text(item) for item in value
     )
+
+
+def _names(value: Value) -> tuple[str, ...]:
+    return tuple(map(_text, value)) if isinstance(value, list) else (_text(value),)
 
 
 def _regex(value: Value) -> str:
@@ -131,7 +137,7 @@ def _number(low: int, high: int) -> Kind:
 
 def _size(unit: str, low: str, *, in_mib: bool = False) -> Kind:
     def convert(value: Value) -> int:
-        text = str(value) if isinstance(value, int) and not isinstance(value, bool) else _text(value)
+        text = as_written(value) if isinstance(value, int | float) and not isinstance(value, bool) else _text(value)
         size = parse_size(text, unit=unit)
         if not parse_size(low) <= size <= 1 << 50:
             raise ValueError(f"{text!r} is not between {low} and 1024T")
@@ -161,6 +167,10 @@ def _matching(pattern: str, sentence: str) -> Kind:
     return Kind(convert, {"type": "string", "pattern": f"^({pattern})$"})
 
 
+def _one_of(*words: str) -> Kind:
+    return Kind(_matching("|".join(words), f"one of {', '.join(words)}").convert, {"enum": list(words)})
+
+
 def _list_of(convert: Callable[[Value], object], schema: Mapping[str, object]) -> Kind:
     return Kind(
         lambda value: tuple(convert(item) for item in _texts(value)),
@@ -174,10 +184,25 @@ def _nested(fields: Fields, make: Callable[..., object], *, each: bool = False) 
 
 TEXT: Final = Kind(_text, {"type": "string"})
 TEXTS: Final = Kind(_texts, {"anyOf": [{"type": "array", "items": {"type": ["string", "number"]}}, {"type": "string"}]})
+NAMES: Final = Kind(_names, {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]})
 REGEX: Final = Kind(_regex, {"type": "string", "format": "regex"})
 FLAG: Final = Kind(_flag, {"type": "boolean"})
 SECONDS: Final = Kind(_seconds, {"type": ["number", "string"]})
 
+# What stands in a file beside its sections.
+FIELDS: Final[Fields] = {
+    **dict.fromkeys(("iso", "needs", "status", "description", "end_of_life", "plugin"), Key(TEXT)),
+    **dict.fromkeys(("venv", "ansible_version", "install_notice", "pre_build", "post_build"), Key(TEXT)),
+    **dict.fromkeys(("include", "merge", "platforms", "locations", "notes", "source"), Key(NAMES)),
+    **dict.fromkeys(("arches", "architectures"), Key(NAMES)),
+    "method": Key(_one_of("merge", "replace")),
+    "undefined": Key(_one_of("error", "empty")),
+    "skip_config": Key(FLAG),
+}
+REQUIRED_FILE: Final[Fields] = {
+    "file": Key(TEXT, required=True),
+    **dict.fromkeys(("description", "url", "location"), Key(TEXT)),
+}
 SEED: Final[Fields] = {"label": Key(_matching(r"[\w.-]{1,32}", "a volume label"), required=True), "files": Key(TEXTS)}
 INSTALLER: Final[Fields] = {
     "format": Key(TEXT),
@@ -196,7 +221,7 @@ MACHINE: Final[Fields] = {
     "disk_size": Key(_size("m", "1M"), "disk_size_bytes"),
     "cpu": Key(TEXT),
     "machine": Key(TEXT),
-    "disk_interface": Key(TEXT),
+    "disk_interface": Key(Kind(_member(DiskInterface), {"enum": list(DiskInterface)})),
     "nic": Key(TEXT),
     "firmware": Key(Kind(_member(Firmware, {"efi": "uefi"}), {"enum": [*Firmware, "efi"]})),
     "minimum_memory": Key(_size("m", "0", in_mib=True), "minimum_memory_mib"),
@@ -204,12 +229,14 @@ MACHINE: Final[Fields] = {
 ACCESS: Final[Fields] = {
     "user": Key(_matching(r"[a-z_][a-z0-9_.-]{0,30}|Administrator", "an account's name")),
     "port": Key(_number(1, 65535)),
-    "method": Key(TEXT),
+    "method": Key(_matching("ssh|winrm", "ssh or winrm")),
 }
 SEAL: Final[Fields] = {"login": Key(TEXT), "mode": Key(_matching("template|machine", "template or machine"))}
 VERIFY: Final[Fields] = {"enabled": Key(FLAG), "commands": Key(TEXTS)}
 FILE: Final[Fields] = {
-    "dest": Key(_matching(r"[^/\0][^\0]*", "a relative path"), required=True),
+    "dest": Key(
+        _matching(r"(?!(.*/)?\.\.?(/|$))[^/\0]+(/[^/\0]+)*", "a relative path without . and .."), required=True
+    ),
     "sources": Key(TEXTS, required=True),
 }
 STEP: Final[Fields] = {

@@ -14,9 +14,9 @@ from osimager.config.configuration import Configuration
 from osimager.config.lookups import Lookups
 from osimager.config.markers import as_list, as_text
 from osimager.config.oldtree import OldBuild, OldSettings, resolve_old
-from osimager.config.provisioners import Provisioners, resolve_user
+from osimager.config.provisioners import Needs, Provisioners, places_of, resolve_user
 from osimager.config.request import Request
-from osimager.config.resolve import missing_files
+from osimager.config.resolve import hook_needs, missing_files
 from osimager.config.sections import (
     AccessSection,
     FileSection,
@@ -27,6 +27,7 @@ from osimager.config.sections import (
     SealSection,
     Sections,
     SeedSection,
+    StepSection,
     VerifySection,
 )
 from osimager.config.values import Value
@@ -49,6 +50,8 @@ _MAPPED: Final = frozenset((
     "ssh_username", "threads",
 ))
 # fmt: on
+# What the platform `qemu` runs after a build: it defines a libvirt domain of the image. The registry stands for it.
+_REGISTERING_HOOK: Final = "scripts/qemu_post_build.py"
 _DISK_INTERFACES: Final = {"virtio-scsi": "scsi", "sata": "sata", "ide": "ide", "scsi": "scsi", "nvme": "nvme"}
 _NICS: Final = {"virtio-net": "virtio", "virtio-net-pci": "virtio", "virtio": "virtio"}
 
@@ -86,6 +89,9 @@ def _unmapped(build: OldBuild) -> list[str]:
     """Give a warning for each builder key that nothing here reads."""
     known = _DECIDED_HERE | _MAPPED
     found = []
+    hook = as_text(build.fields.get("post_build"))
+    if hook and hook != _REGISTERING_HOOK:
+        found.append(f"the post_build hook {hook!r} is not run ({build.merged.place('', 'post_build')})")
     for key in build.config:
         if key not in known and not key.startswith("winrm_"):
             place = build.merged.place("config", key)
@@ -108,19 +114,8 @@ class _Mapping:
         return self.build.merged.place("config", key)
 
     def sections(self) -> Sections:
-        needs: list[str] = []
-        if self.config.get("type") != "qemu":
-            needs.append(f"the platform {self.build.target.platform}")
-        if self.config.get("communicator", "ssh") != "ssh":
-            needs.append(as_text(self.config["communicator"]))
-        provisioners = Provisioners(
-            variables=self.build.variables,
-            evars={key: as_text(value) for key, value in self.build.evars.items() if key != "PATH"},
-            folder=Path(as_text(self.build.defs["data_path"])),
-            place=Place(self.build.spec),
-            needs=needs,
-        )
-        steps = [step for raw in self.build.provisioners for step in provisioners.steps(raw)]
+        needs = self.needs()
+        steps = self.steps(needs)
         files, seed = self.files(needs)
         return Sections(
             installer=self.installer(seed),
@@ -130,12 +125,35 @@ class _Mapping:
             verify=VerifySection(),
             files=files,
             steps=tuple(steps),
-            needs=", ".join(dict.fromkeys([*needs, *missing_files(self.build.fields, self.catalog)])) or None,
+            needs=", ".join(needs) or None,
+            needs_at=places_of(needs),
             environment={key: as_text(value) for key, value in self.build.evars.items()},
+            venv=as_text(self.build.fields.get("ansible_version")) or None,
             notes=tuple(map(as_text, as_list(self.build.fields.get("notes"))))
             if self.build.fields.get("notes")
             else (),
         )
+
+    def needs(self) -> Needs:
+        """Give what the builder, the hooks and the required files need and there is not."""
+        needs: Needs = {}
+        build, place = self.build, self.build.merged.place
+        if self.config.get("type") != "qemu":
+            needs[f"the platform {build.target.platform}"] = self.place("type")
+        if self.config.get("communicator", "ssh") != "ssh":
+            needs[as_text(self.config["communicator"])] = self.place("communicator")
+        needs |= hook_needs(build.merged, "pre_build")
+        required = build.renderer.resolve_value(build.fields.get("required_files"), place("", "required_files"))
+        return {**needs, **dict.fromkeys(missing_files(required, self.catalog), place("", "required_files"))}
+
+    def steps(self, needs: Needs) -> list[StepSection]:
+        steps: list[StepSection] = []
+        evars = {key: as_text(value) for key, value in self.build.evars.items() if key != "PATH"}
+        folder = Path(as_text(self.build.defs["data_path"]))
+        for raw, place in self.build.provisioners:
+            maker = Provisioners(variables=self.build.variables, evars=evars, folder=folder, place=place, needs=needs)
+            steps += maker.steps(raw)
+        return steps
 
     def user(self, key: str) -> str:
         """Give a builder's text with its `{{user}}` references resolved."""
@@ -177,7 +195,7 @@ class _Mapping:
             password=self.user("ssh_password") or None,
         )
 
-    def files(self, needs: list[str]) -> tuple[tuple[FileSection, ...], SeedSection | None]:
+    def files(self, needs: Needs) -> tuple[tuple[FileSection, ...], SeedSection | None]:
         """Give the generated files, and the seed that `cd_files` puts some of them on."""
         made: dict[str, FileSection] = {}
         for raw, origin in self.build.merged.lists["files"]:
@@ -189,17 +207,17 @@ class _Mapping:
         for path in ",".join(map(as_text, as_list(self.config.get("cd_files")))).split(","):
             name = path.strip().removeprefix(self.temp + "/")
             if name and name not in made:
-                needs.append(f"the file {name} of cd_files")
+                needs.setdefault(f"the file {name} of cd_files", self.place("cd_files"))
             names += [name] if name else []
         label = as_text(self.config.get("cd_label"))
         return tuple(made.values()), SeedSection(label=label, files=tuple(names)) if names and label else None
 
-    def fragments(self, sources: Value, where: Place, needs: list[str]) -> tuple[Fragment, ...]:
+    def fragments(self, sources: Value, where: Place, needs: Needs) -> tuple[Fragment, ...]:
         """Load the sources of a file; one that the tree does not have is something that the target needs."""
         found = []
         for name in map(as_text, as_list(sources)):
             if self.catalog.find_source(name) is None:
-                needs.append(f"the file {name}")
+                needs.setdefault(f"the file {name}", where)
             else:
                 found.append(self.catalog.load_fragment(name, where))
         return tuple(found)

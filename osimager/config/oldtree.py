@@ -75,7 +75,7 @@ class OldBuild:
     variables: Mapping[str, Value]
     evars: Mapping[str, Value]
     config: Mapping[str, Value]
-    provisioners: tuple[Value, ...]
+    provisioners: tuple[tuple[Value, Place], ...]
     fields: Mapping[str, Value]
     merged: Merged
     renderer: Renderer
@@ -87,7 +87,7 @@ class OldBuild:
         """Give the build as `mkosimage -u` prints it."""
         return {
             "variables": dict(self.variables),
-            "provisioners": list(self.provisioners),
+            "provisioners": [value for value, _ in self.provisioners],
             "builders": [dict(self.config)],
         }
 
@@ -336,12 +336,13 @@ class _Old:
         config["name"] = self.defs.text("spec_name")
         return {key: value for key, value in config.items() if not _is_empty(value, table.get(key))}
 
-    def provisioners(self) -> list[Value]:
+    def provisioners(self) -> list[tuple[Value, Place]]:
+        """Give all provisioners in their order, each with its place."""
         if self.is_skipped:
             return []
         lists = self.merged.lists
         items = [*lists["pre_provisioners"], *lists["provisioners"], *lists["post_provisioners"]]
-        return [self.renderer.resolve_value(without_vault(raw), origin.place) for raw, origin in items]
+        return [(self.renderer.resolve_value(without_vault(raw), at.place), at.place) for raw, at in items]
 
     def files(self) -> dict[str, str]:
         """Give the generated files by their names. Raises ConfigError for a source that does not exist."""

@@ -17,8 +17,16 @@ from osimager.config.sections import StepKind, StepSection
 from osimager.config.values import Value
 from osimager.errors import ConfigError, Place
 
+Needs = dict[str, Place | None]
+"""What a target needs and there is not yet, each with the place that asks for it."""
+
 _VAULT: Final = re.compile(r"\{\{\s*vault\s+`([^`]+)`\s+`([^`]+)`\s*\}\}")
 _USER: Final = re.compile(r"\{\{\s*user\s+`([^`]+)`\s*\}\}")
+
+
+def places_of(needs: Needs) -> tuple[Place, ...]:
+    """Give the places that ask for what is needed, each once."""
+    return tuple(dict.fromkeys(place for place in needs.values() if place is not None))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +37,7 @@ class Provisioners:
     evars: Mapping[str, str]
     folder: Path
     place: Place
-    needs: list[str] = field(default_factory=list)
+    needs: Needs = field(default_factory=dict)
 
     def steps(self, raw: Value) -> list[StepSection]:
         """Give the steps of a provisioner; one that cannot be run adds to `needs`."""
@@ -44,7 +52,7 @@ class Provisioners:
         name = as_text(raw.get("type"))
         made = kinds[name](raw) if name in kinds else None
         if made is None:
-            self.needs.append(f"the provisioner {name or '(without type)'}")
+            self.needs.setdefault(f"the provisioner {name or '(without type)'}", self.place)
         return made or []
 
     def text(self, value: Value) -> str:
@@ -79,9 +87,15 @@ class Provisioners:
             return None
         lines = command if isinstance(command, list) else [command]
         text = "\n".join(map(self.text, lines)) + "\n"
-        environment = self.environment(raw)
-        place = self.place
-        return [StepSection(kind=StepKind.SHELL_LOCAL, argument=text, place=place, environment=environment)]
+        return [
+            StepSection(
+                kind=StepKind.SHELL_LOCAL,
+                argument=text,
+                place=self.place,
+                environment=self.environment(raw),
+                folder=self.folder,
+            )
+        ]
 
     def ansible(self, raw: Mapping[str, Value]) -> list[StepSection] | None:
         """Give the playbook and the arguments that OSImager hands to ansible-playbook."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -14,7 +14,7 @@ from osimager.config.documents import Items, Table, parse_scalar
 from osimager.config.lookups import Lookups
 from osimager.config.markers import Renderer, as_list, as_text
 from osimager.config.merge import BUILDER_KEYS, TABLE_SECTIONS, Merged, Merger, deep_merge
-from osimager.config.provisioners import Provisioners, without_vault
+from osimager.config.provisioners import Needs, Provisioners, places_of, without_vault
 from osimager.config.request import Request
 from osimager.config.sections import FileSection, Fragment, MachineSection, Origin, Sections, StepSection, Target, Value
 from osimager.config.shapes import PROFILE_DEFS, check_shape
@@ -213,21 +213,28 @@ def _profile_sections(profile: Table) -> Table:
 def check_support(target: Target, merged: Merged) -> None:
     """Refuse a target whose spec or location names other platforms or locations."""
     for key, asked in (("platforms", target.platform), ("locations", target.location)):
-        named = merged.fields.get(key)
-        if isinstance(named, list) and asked not in named:
+        named = as_list(merged.fields.get(key))
+        if named and asked not in named:
             what = f"{target.name} does not support the {key[:-1]} {asked!r}"
             hint = f"it supports {', '.join(map(as_text, named))}"
             raise ConfigError(what, where=merged.place("", key), hint=hint)
 
 
-def missing_files(fields: Mapping[str, Value], catalog: Catalog) -> list[str]:
-    """Give what to say of each of `required_files` that is in no `files` folder."""
-    wanted = fields.get("required_files")
+def hook_needs(merged: Merged, *hooks: str) -> Needs:
+    """Give those of the `hooks` (`pre_build`, `post_build`) that the files name: they are Python of OSImager's own."""
+    return {
+        f"the {hook} hook {script}": merged.place("", hook)
+        for hook in hooks
+        if (script := as_text(merged.fields.get(hook)))
+    }
+
+
+def missing_files(wanted: Value, catalog: Catalog) -> list[str]:
+    """Give what to say of each of `required_files`, its markers resolved, that is in no `files` folder."""
     found = []
     for entry in wanted if isinstance(wanted, list) else ():
-        name = as_text(entry.get("file")) if isinstance(entry, dict) else as_text(entry)
+        name, url = (as_text(entry.get(key)) if isinstance(entry, dict) else "" for key in ("file", "url"))
         if catalog.find_source(name) is None:
-            url = as_text(entry.get("url")) if isinstance(entry, dict) else ""
             found.append(f"the file {name}" + (f" from {url}" if url else ""))
     return found
 
@@ -290,6 +297,7 @@ class _Sections:
 
     def __init__(self, catalog: Catalog, merged: Merged, renderer: Renderer, errors: _Collector, defs: Defs) -> None:
         self.catalog, self.merged, self.renderer, self.errors, self.defs = catalog, merged, renderer, errors, defs
+        self.needs: Needs = {}
 
     def make(self) -> Sections | None:
         """Give all sections, or None where `errors` has what is wrong."""
@@ -303,12 +311,15 @@ class _Sections:
         steps = [take(lambda item=item: self.step(*item)) for item in self.merged.lists["steps"]]  # type: ignore[misc]
         environment = take(lambda: {key: as_text(value) for key, value in self.values("evars").items()})
         packer_steps = take(self.packer_steps)
-        needs, status, notes = (take(lambda key=key: self.field(key)) for key in ("needs", "status", "notes"))  # type: ignore[misc]
+        take(self.find_needs)
+        status, notes, venv, ansible = (
+            take(lambda key=key: self.field(key))  # type: ignore[misc]
+            for key in ("status", "notes", "venv", "ansible_version")
+        )
         if installer is None or machine is None or access is None or seal is None or verify is None:
             return None
         own_steps = tuple(step for step in steps if step is not None)
-        before, after, missing = packer_steps or ((), (), ())
-        named = [*([as_text(needs)] if needs else []), *missing, *missing_files(self.merged.fields, self.catalog)]
+        before, after = packer_steps or ((), ())
         return Sections(
             installer=installer,
             machine=machine,
@@ -317,8 +328,10 @@ class _Sections:
             verify=verify,
             files=tuple({file.dest: file for file in files if file is not None}.values()),
             steps=(*before, *own_steps, *after),
-            needs=", ".join(dict.fromkeys(named)) or None,
+            needs=", ".join(self.needs) or None,
+            needs_at=places_of(self.needs),
             environment=environment or {},
+            venv=as_text(venv) or as_text(ansible) or None,
             status=as_text(status) or None,
             notes=tuple(map(as_text, notes)) if isinstance(notes, list) else (as_text(notes),) if notes else (),
         )
@@ -335,21 +348,32 @@ class _Sections:
                 given[key] = value
         return given
 
-    def packer_steps(self) -> tuple[tuple[StepSection, ...], tuple[StepSection, ...], tuple[str, ...]]:
-        """Give the steps of Packer's provisioners, those before and after our own, and what they need."""
-        needs: list[str] = []
+    def find_needs(self) -> None:
+        """Note what the target needs and there is not: by the spec's own word, its access, its required files."""
+        if own := as_text(self.field("needs")):
+            self.needs.setdefault(own, self.merged.place("", "needs"))
+        if self.merged.tables["access"].get("method") == "winrm":
+            self.needs.setdefault("winrm", self.merged.place("access", "method"))
+        self.needs |= hook_needs(self.merged, "pre_build", "post_build")
+        for missing in missing_files(self.field("required_files"), self.catalog):
+            self.needs.setdefault(missing, self.merged.place("", "required_files"))
+
+    def packer_steps(self) -> tuple[tuple[StepSection, ...], tuple[StepSection, ...]]:
+        """Give the steps of Packer's provisioners, those before and after our own."""
+        if self.merged.fields.get("skip_config") is True:
+            return (), ()
         variables = self.values("variables")
 
         def of(section: str) -> list[StepSection]:
             found = []
             for raw, origin in self.merged.lists[section]:
                 folder = Path(origin.place.path).parent
-                maker = Provisioners(variables=variables, evars={}, folder=folder, place=origin.place, needs=needs)
+                maker = Provisioners(variables=variables, evars={}, folder=folder, place=origin.place, needs=self.needs)
                 found += maker.steps(self.renderer.resolve_value(without_vault(raw), origin.place))
             return found
 
         before = (*of("pre_provisioners"), *of("provisioners"))
-        return before, tuple(of("post_provisioners")), tuple(needs)
+        return before, tuple(of("post_provisioners"))
 
     def place_of(self, section: str) -> models.PlaceOf:
         return lambda key: self.merged.place(section, key)
@@ -361,7 +385,8 @@ class _Sections:
 
     def item(self, raw: Value, origin: Origin, section: str) -> dict[str, Value]:
         if not isinstance(raw, Table):
-            raise ConfigError(f"an item of {section} must be a mapping", where=origin.place, hint="write - KEY: VALUE")
+            what = f"an item of {section} must be a mapping"
+            raise ConfigError(what, where=origin.place, hint="write - KEY: VALUE")
         resolved = self.renderer.resolve_value(raw, origin.place)
         assert isinstance(resolved, dict)
         return resolved

@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 from osimager.config.merge import LIST_SECTIONS, SPECIFICS, TABLE_SECTIONS
-from osimager.config.models import ISO, Fields, Key
+from osimager.config.models import FIELDS, ISO, NAMES, Fields, Key
 from osimager.config.shapes import ITEM_FIELDS, KEYS, PROFILE_DEFS, SECTION_FIELDS
 from osimager.errors import UsageError
 
 Schema = dict[str, Any]
 KINDS: Final = ("spec", "platform", "location", "profile", "isos")
-_TEXT: Final[Schema] = {"type": "string"}
-_NAMES: Final[Schema] = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
-_SCALARS: Final[Mapping[str, Schema]] = {
-    "method": {"enum": ["merge", "replace"]},
-    "merge": _NAMES,
-    "include": _NAMES,
-    "undefined": {"enum": ["error", "empty"]},
-    "skip_config": {"type": "boolean"},
-    **dict.fromkeys(("platforms", "locations", "arches", "architectures", "notes", "source"), _NAMES),
-    **dict.fromkeys(("iso", "needs", "status", "description", "venv", "ansible_version", "install_notice"), _TEXT),
-    **dict.fromkeys(("pre_build", "post_build", "plugin", "end_of_life"), _TEXT),
-    "required_files": {"type": "array", "items": {"type": "object"}},
-}
+_NAMES: Final = dict(NAMES.schema)
 
 
 def make_schema(kind: str) -> Schema:
@@ -75,7 +62,7 @@ def _value(key: str) -> Schema:
         return {"type": "array", "items": {"type": "object"}}
     if key in TABLE_SECTIONS or key in ("platform_defs", "build"):
         return {"type": "object"}
-    return {} if key in PROFILE_DEFS else dict(_SCALARS.get(key, {}))
+    return {} if key in PROFILE_DEFS else dict(FIELDS[key].kind.schema)
 
 
 def _section(fields: Fields, *, markers: bool = True) -> Schema:

@@ -8,14 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 
 from osimager.arch import Firmware
 from osimager.config.values import Scalar, Value
 from osimager.errors import Place
 
 __all__ = [
-    "AccessSection", "FileSection", "Fragment", "InstallerSection", "IsoEntry", "MachineSection", "Origin", "Rung",
-    "Scalar", "SealSection", "Sections", "SeedSection", "StepKind", "StepSection", "Target", "Value", "VerifySection",
+    "AccessSection", "DiskInterface", "FileSection", "Fragment", "InstallerSection", "IsoEntry", "MachineSection",
+    "Origin", "Rung", "Scalar", "SealSection", "Sections", "SeedSection", "StepKind", "StepSection", "Target", "Value",
+    "VerifySection",
 ]  # fmt: skip
 
 
@@ -25,6 +27,16 @@ class Rung(StrEnum):
     DIRECT = "direct"
     MENU = "menu"
     TYPED = "typed"
+
+
+class DiskInterface(StrEnum):
+    """How the guest sees a disk."""
+
+    VIRTIO = "virtio"
+    SCSI = "scsi"
+    SATA = "sata"
+    IDE = "ide"
+    NVME = "nvme"
 
 
 class StepKind(StrEnum):
@@ -133,7 +145,7 @@ class MachineSection:
     disk_size_bytes: int = 10 * 1024**3
     cpu: str | None = None
     machine: str | None = None
-    disk_interface: str = "virtio"
+    disk_interface: DiskInterface = DiskInterface.VIRTIO
     nic: str = "virtio"
     firmware: Firmware = Firmware.BIOS
     minimum_memory_mib: int = 0
@@ -156,7 +168,7 @@ class AccessSection:
 class StepSection:
     """One provisioning action. `argument` is the script's, file's or playbook's name, or the inline text.
 
-    `arguments` are more words for ansible-playbook.
+    `arguments` are more words for ansible-playbook; `folder` is where a step on this host runs, if not beside its file.
     """
 
     kind: StepKind
@@ -168,6 +180,7 @@ class StepSection:
     inputs: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     arguments: tuple[str, ...] = ()
+    folder: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,9 +201,9 @@ class VerifySection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sections:
-    """All of a target's sections, after merging and markers. `needs` is what stops a build at RESOLVE.
+    """All of a target's sections, after merging and markers. `needs` is what stops a build at RESOLVE, with its places.
 
-    `environment` (`evars`) is what steps on this host get.
+    `environment` (`evars`) is what steps on this host get, `venv` the virtual environment whose Ansible runs playbooks.
     """
 
     installer: InstallerSection
@@ -201,9 +214,11 @@ class Sections:
     files: tuple[FileSection, ...] = ()
     steps: tuple[StepSection, ...] = ()
     needs: str | None = None
+    needs_at: tuple[Place, ...] = ()
     status: str | None = None
     notes: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    venv: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

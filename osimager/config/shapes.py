@@ -23,7 +23,11 @@ SECTION_FIELDS: Final[Mapping[str, models.Fields]] = {
     "seal": models.SEAL,
     "verify": models.VERIFY,
 }
-ITEM_FIELDS: Final[Mapping[str, models.Fields]] = {"files": models.FILE, "steps": models.STEP}
+ITEM_FIELDS: Final[Mapping[str, models.Fields]] = {
+    "files": models.FILE,
+    "steps": models.STEP,
+    "required_files": models.REQUIRED_FILE,
+}
 _SHARED: Final = (
     *TABLE_SECTIONS, *LIST_SECTIONS, *(f"{kind}_specific" for kind in SPECIFICS), "method", "merge", "include", "notes",
 )  # fmt: skip
@@ -71,25 +75,40 @@ def _check_level(name: str, table: Table, kind: str, known: tuple[str, ...]) -> 
 def _check_value(key: str, value: Value, owner: Table, kind: str) -> Iterator[ConfigError]:
     where = owner.place(key)
     is_table = key in TABLE_SECTIONS or key in ("provides", "build", "platform_defs")
-    is_list = key in LIST_SECTIONS or key.endswith("_specific")
+    is_list = key in LIST_SECTIONS or key in ITEM_FIELDS or key.endswith("_specific")
     if is_table and not isinstance(value, Table):
         yield ConfigError(f"{key} must be a mapping", where=where, hint="write KEY: VALUE lines under it")
     elif is_list and not isinstance(value, Items):
         yield ConfigError(f"{key} must be a list", where=where, hint="begin each of its items with '- '")
+    elif key in models.FIELDS:
+        yield from _check_field(key, value, owner)
     elif isinstance(value, Table) and (key in SECTION_FIELDS or key in ("provides", "build")):
         fields = tuple(SECTION_FIELDS[key]) if key in SECTION_FIELDS else KEYS[key]
         merge = ("merge",) if key in SECTION_FIELDS else ()
         yield from _unknown(key, value, (*fields, *merge))
     elif isinstance(value, Items) and key in ITEM_FIELDS:
-        for item in value:
+        for index, item in enumerate(value):
             if isinstance(item, Table):
                 yield from _unknown(key, item, tuple(ITEM_FIELDS[key]))
+            else:
+                what = f"an item of {key} must be a mapping"
+                yield ConfigError(what, where=value.place(index), hint="write - KEY: VALUE")
     elif isinstance(value, Items) and key.endswith("_specific"):
         own = key.removesuffix("_specific")
         known = (own, *(KEYS["entry"] if kind in ("spec", "entry") else KEYS[kind]))
         for item in value:
             if isinstance(item, Table):
                 yield from _check_level(key, item, "entry" if kind == "spec" else kind, known)
+
+
+def _check_field(key: str, value: Value, owner: Table) -> Iterator[ConfigError]:
+    """Check a value that belongs to no section; one with a marker is known only later."""
+    if isinstance(value, str) and ">" in value:
+        return
+    try:
+        models.FIELDS[key].kind.convert(value)
+    except ValueError as exc:
+        yield ConfigError(f"{key}: {exc}", where=owner.place(key), hint=f"correct {key}")
 
 
 def _unknown(name: str, table: Table, known: tuple[str, ...]) -> Iterator[ConfigError]:

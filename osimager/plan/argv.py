@@ -13,9 +13,10 @@ from enum import StrEnum
 from pathlib import Path
 
 from osimager.arch import Arch, Firmware
+from osimager.config.sections import DiskInterface
 from osimager.errors import ConfigError, PrerequisiteError
 from osimager.plan.facts import Accelerator, HostFacts
-from osimager.plan.model import BridgeNetwork, DiskInterface, DiskShape, MachineShape, NicShape, UserNetwork
+from osimager.plan.model import BridgeNetwork, DiskShape, MachineShape, NicShape, UserNetwork
 
 # PCI slots on the root bus, the same on pc, q35 and virt (pc: 0 and 1 are the chipset's; q35: 0x1f is).
 _VIDEO_SLOT, _FIRST_NIC_SLOT, _RNG_SLOT, _SCSI_SLOT, _AHCI_SLOT, _USB_SLOT, _PANIC_SLOT = 2, 3, 8, 9, 10, 11, 12

@@ -88,6 +88,7 @@ def step_inputs(step: Step, before: str) -> dict[str, object]:
         "content": step.content,
         "environment": step.environment,
         "arguments": step.arguments,
+        "program": step.program,
         "destination": step.destination,
         "mode": step.mode,
         "inputs": step.inputs,

@@ -11,19 +11,9 @@ from enum import StrEnum
 from pathlib import Path
 
 from osimager.arch import Arch, Firmware
-from osimager.config.sections import Rung, Target
+from osimager.config.sections import DiskInterface, Rung, Target
 from osimager.errors import Place
 from osimager.events import Stage
-
-
-class DiskInterface(StrEnum):
-    """How the guest sees a disk."""
-
-    VIRTIO = "virtio"
-    SCSI = "scsi"
-    SATA = "sata"
-    IDE = "ide"
-    NVME = "nvme"
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,8 +191,8 @@ class Step:
     """One provisioning action. `content` is the script's or the file's bytes.
 
     A SCRIPT runs as root in the guest, its `environment` beside it (never in argv). A FILE goes to `destination` with
-    `mode`. LOCAL runs on this host, in the folder of `origin`. ANSIBLE is the playbook at `origin` with more words for
-    the program in `arguments`; of its `environment`, ANSIBLE_* go to the program, all else are extra variables.
+    `mode`. LOCAL runs on this host, in `folder`, else in that of `origin`. ANSIBLE is the playbook at `origin`, run by
+    `program` (None: ours) with `arguments`; of its `environment`, ANSIBLE_* go to it, all else are extra variables.
     `inputs` are digests of extra files that it depends on; `cache` false: it is run in every build.
     """
 
@@ -216,6 +206,8 @@ class Step:
     cache: bool = True
     inputs: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
+    folder: Path | None = None
+    program: Path | None = None
 
 
 class SealMode(StrEnum):

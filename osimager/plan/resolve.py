@@ -23,7 +23,6 @@ from osimager.plan.model import (
     BootPlan,
     BuildPlan,
     DefValue,
-    DiskInterface,
     DiskShape,
     InstallPlan,
     MachineShape,
@@ -52,7 +51,8 @@ def check_needs(configuration: Configuration) -> None:
     if needs := configuration.sections.needs:
         raise ConfigError(
             f"{configuration.target.short} needs {needs}, which osimager does not have yet",
-            hint="osimager spec list shows what every target needs",
+            where=configuration.sections.needs_at,
+            hint="docs/targets.md shows what each of our targets needs; in a spec of yours, do without it",
         )
 
 
@@ -208,9 +208,7 @@ def make_shape(configuration: Configuration, host: HostFacts, options: BuildOpti
         cpu=section.cpu or _DEFAULT_CPU[arch],
         cpus=options.cpus or min(section.cpus, host.cores),
         memory_mib=_memory_mib(section, options),
-        disks=(
-            DiskShape("disk0", options.disk_bytes or section.disk_size_bytes, DiskInterface(section.disk_interface)),
-        ),
+        disks=(DiskShape("disk0", options.disk_bytes or section.disk_size_bytes, section.disk_interface),),
         nics=(NicShape("nic0", _network(configuration, options), _NIC_MODELS.get(section.nic, section.nic)),),
     )
 

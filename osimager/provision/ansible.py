@@ -24,7 +24,7 @@ async def run_playbook(step: Step, way: Way, env: Env, *, tell: Callable[[str], 
     guest is the host `guest`.
     """
     playbook = _unchanged_playbook(step)
-    program = find_playbook_program()
+    program = step.program or find_playbook_program()
     settings = {name: value for name, value in step.environment if name.startswith("ANSIBLE_")}
     with open_credentials(way, env) as folder:
         inventory = folder / "inventory.json"

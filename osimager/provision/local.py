@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 async def run_local(step: Step, way: Way, env: Env, *, tell: Callable[[str], None], deadline_s: float) -> int:
-    """Run the step's script here, in its file's folder, and give its exit status.
+    """Run the step's script here, in its folder, and give its exit status.
 
     It finds the guest in OSIMAGER_SSH_HOST, _PORT, _USER, _KEY (a file) and _KNOWN_HOSTS (a file).
     """
@@ -58,8 +58,8 @@ async def run_merged(
     tell: Callable[[str], None],
     deadline_s: float,
 ) -> int:
-    """Run a program in the folder of the step's file; both its outputs come line by line."""
-    folder = Path(step.origin.path).parent
+    """Run a program in the step's folder, or that of its file; both its outputs come line by line."""
+    folder = step.folder or Path(step.origin.path).parent
     try:
         done = await run_tool(
             ("sh", "-c", 'exec "$@" >&2', "sh", *argv),

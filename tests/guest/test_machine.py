@@ -15,6 +15,7 @@ import pytest
 
 from osimager.aio import supervised
 from osimager.arch import Arch, Firmware
+from osimager.config.sections import DiskInterface
 from osimager.env import Env
 from osimager.errors import GuestGone, MachineError, PrerequisiteError, StageTimeout
 from osimager.events import Event, MachineEnded, MachineStarted, Notice, OutputLine, QmpEvent
@@ -25,7 +26,7 @@ from osimager.machine.host import doctor_report, inspect_host, inspect_qemu
 from osimager.machine.qemu import DirectBoot, MachineRun, QemuMachine, start_machine
 from osimager.machine.watch import StuckGuest, watch_machine
 from osimager.plan.facts import Accelerator, HostFacts
-from osimager.plan.model import DiskInterface, DiskShape, MachineShape, NicShape, UserNetwork
+from osimager.plan.model import DiskShape, MachineShape, NicShape, UserNetwork
 from osimager.ports import EndReason, Machine
 
 

@@ -99,6 +99,15 @@ def test_playbook_depends_on_the_roles_beside_it(make: Make) -> None:
     assert changed.inputs != step.inputs
 
 
+@pytest.mark.parametrize("key", ["venv", "ansible_version"])
+def test_playbook_is_run_by_the_ansible_that_the_spec_names(make: Make, places: Places, key: str) -> None:
+    files = {"specs/web/spec.yml": SPEC + f'{key}: "2.16"\nsteps: [{{ansible: play.yml}}]\n', "specs/web/play.yml": ""}
+    assert make(files)[-1].program == places.data / "venvs/2.16/bin/ansible-playbook"
+    places.config.mkdir(parents=True)
+    (places.config / "config.json").write_text('{"venv_dir": "/venvs"}')
+    assert make(files)[-1].program == Path("/venvs/2.16/bin/ansible-playbook")
+
+
 def test_extra_variables_never_reach_argv() -> None:
     words = ["-v", "-e", "a='b c' d=e", "--extra-vars", '{"f": "g\'", "n": [1]}', "--extra-vars=h=i", "-e", "@file.yml"]
     variables, kept = split_arguments(words, Place("spec.yml", 1))

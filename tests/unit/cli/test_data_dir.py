@@ -86,6 +86,12 @@ def write_spec(tree: Path, changes: dict[str, Any]) -> None:
     (tree / "specs/web/spec.json").write_text(json.dumps({**SPEC, **changes}, indent=1))
 
 
+def line_of(tree: Path, key: str) -> int:
+    """Give the line of the spec that holds `key`."""
+    lines = (tree / "specs/web/spec.json").read_text().splitlines()
+    return next(number for number, line in enumerate(lines, 1) if f'"{key}"' in line)
+
+
 def test_builder_maps_to_the_plan(run: Run, tree: Path, tmp_path: Path) -> None:
     said = run("plan", "web-9.1", "--data-dir", tree, "--json")
     assert said.status == 0, said.err
@@ -120,9 +126,9 @@ def test_provisioners_keep_their_order_and_nothing_of_ours_is_added(run: Run, tr
     said = run("build", "web-9.1", "--data-dir", tree, "--dry-run", "--json", "--step", extra)
     steps = said.json()["steps"]
     assert [(step["kind"], step["name"]) for step in steps] == [
-        ("script", "spec.json:1"),
+        ("script", f"spec.json:{line_of(tree, 'pre_provisioners') + 1}"),
         ("ansible", "config"),
-        ("file", "spec.json:1"),
+        ("file", f"spec.json:{line_of(tree, 'post_provisioners') + 1}"),
         ("script", "extra"),
     ]
     assert steps[0]["environment"] == [["A", "b"]]
@@ -151,6 +157,36 @@ def test_provisioner_that_cannot_be_run_stops_at_resolve(run: Run, tree: Path) -
     write_spec(tree, {"provisioners": [{"type": "puppet-masterless"}]})
     said = run("plan", "web-9.1", "--data-dir", tree)
     assert (said.status, "the provisioner puppet-masterless" in said.err) == (3, True)
+    assert f"specs/web/spec.json:{line_of(tree, 'provisioners') + 1}\n" in said.err
+
+
+def test_hook_that_changes_the_iso_stops_at_resolve_and_one_that_comes_after_is_a_warning(run: Run, tree: Path) -> None:
+    write_spec(tree, {"post_build": "scripts/mine.py"})
+    said = run("plan", "web-9.1", "--data-dir", tree)
+    assert (said.status, "the post_build hook 'scripts/mine.py' is not run" in said.err) == (0, True)
+    write_spec(tree, {"pre_build": "scripts/mine.py"})
+    said = run("plan", "web-9.1", "--data-dir", tree)
+    assert (said.status, "needs the pre_build hook scripts/mine.py" in said.err) == (3, True)
+    assert f"specs/web/spec.json:{line_of(tree, 'pre_build')}\n" in said.err
+
+
+def test_local_provisioner_runs_in_the_data_folder(run: Run, tree: Path) -> None:
+    write_spec(tree, {"pre_provisioners": [{"type": "shell-local", "command": "./scripts/mine.sh"}]})
+    steps = run("plan", "web-9.1", "--data-dir", tree, "--json").json()["steps"]
+    assert steps[0]["folder"] == str(tree)
+
+
+def test_ansible_of_the_spec_is_run_where_it_is_and_else_ours_with_a_warning(
+    run: Run, tree: Path, places: Places
+) -> None:
+    write_spec(tree, {"ansible_version": "2.16"})
+    program = places.data / "venvs/2.16/bin/ansible-playbook"
+    said = run("plan", "web-9.1", "--data-dir", tree, "--json")
+    assert (said.json()["steps"][1]["program"], f"there is no {program}" in said.err) == (None, True)
+    program.parent.mkdir(parents=True)
+    program.touch(0o755)
+    said = run("plan", "web-9.1", "--data-dir", tree, "--json")
+    assert (said.json()["steps"][1]["program"], "ansible-playbook" in said.err) == (str(program), False)
 
 
 def test_ansible_that_is_missing_is_told_before_anything_is_built(

@@ -12,7 +12,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from osimager.config.documents import Items, Table, load_document
+from osimager.config.documents import Items, Table, as_written, load_document
 from osimager.errors import ConfigError
 
 Write = Callable[[str, str], Path]
@@ -44,6 +44,14 @@ def test_every_format_gives_the_same_values_with_their_lines(write: Write, name:
     lines = text.splitlines()
     for key in document:
         assert f"{key}" in lines[(document.place(key).line or 0) - 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("a.yml", "a: 9.10\n"), ("a.json", '{"a": 9.10}'), ("a.toml", "a = 9.10\n")]
+)
+def test_a_number_remembers_how_it_was_written(write: Write, name: str, text: str) -> None:
+    value = load_document(write(name, text))["a"]
+    assert (value, as_written(value)) == (9.1, "9.10")
 
 
 def test_lists_know_the_line_of_each_item(write: Write) -> None:

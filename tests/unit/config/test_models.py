@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from osimager.config import models
+from osimager.config.documents import SourceFloat
 from osimager.config.values import Value
 from osimager.errors import ConfigErrors, Place
 
@@ -28,6 +29,7 @@ def refused(fields: models.Fields, values: dict[str, Value]) -> list[str]:
         (models.MACHINE, "disk_size", 1024, 1 << 30),
         (models.MACHINE, "cpus", "3", 3),
         (models.MACHINE, "firmware", "efi", "uefi"),
+        (models.MACHINE, "disk_interface", "nvme", "nvme"),
         (models.INSTALLER, "boot", "typed", ("typed",)),
         (models.INSTALLER, "kernel_arguments", ["a", "", 5, " "], ("a", "5")),
         (models.INSTALLER, "boot_wait", 5, 5.0),
@@ -51,6 +53,7 @@ def test_values_come_out_final(fields: models.Fields, key: str, value: Value, ex
         (models.MACHINE, "memory", -5), (models.MACHINE, "memory", 1.5), (models.MACHINE, "memory", "9999999T"),
         (models.MACHINE, "cpus", 0), (models.MACHINE, "cpus", 2.5), (models.MACHINE, "cpus", []),
         (models.MACHINE, "cpu", 5), (models.MACHINE, "firmware", "bois"), (models.MACHINE, "nic", {}),
+        (models.MACHINE, "disk_interface", "scsi3"), (models.ACCESS, "method", "telnet"),
         (models.INSTALLER, "boot", ["direkt"]), (models.INSTALLER, "menu", "("), (models.INSTALLER, "format", False),
         (models.INSTALLER, "kernel_arguments", [True]), (models.INSTALLER, "kernel_arguments", {"a": "b"}),
         (models.INSTALLER, "drop_arguments", ["ok", "("]), (models.INSTALLER, "seed", "OEMDRV"),
@@ -66,6 +69,18 @@ def test_values_come_out_final(fields: models.Fields, key: str, value: Value, ex
 def test_wrong_values_are_refused_with_their_path(fields: models.Fields, key: str, value: Value) -> None:
     (what,) = refused(fields, {key: value})
     assert what.startswith(f"section.{key}")
+
+
+@pytest.mark.parametrize("dest", ["../a", "a/..", "a/../b", ".", "..", "./a", "a//b", "a/", "/a"])
+def test_a_file_s_name_stays_in_its_folder(dest: str) -> None:
+    (what,) = refused(models.FILE, {"dest": dest, "sources": []})
+    assert "is not a relative path" in what
+
+
+def test_a_number_is_told_as_it_was_written() -> None:
+    assert refused(models.MACHINE, {"cpu": SourceFloat("9.10")}) == ['section.cpu: 9.10 is a number; quote it: "9.10"']
+    assert refused(models.MACHINE, {"memory": True}) == ["section.memory: text is needed here, not true or false"]
+    assert refused(models.MACHINE, {"memory": 2.5}) == ["section.memory: '2.5' is not between 32M and 1024T"]
 
 
 def test_all_wrong_values_of_a_section_come_at_once() -> None:

@@ -110,7 +110,7 @@ def test_defs_and_builder_are_osimagers(old: Catalog) -> None:
         "boot_command": ["<tab> inst.ks=hd:LABEL=OEMDRV:/ks.cfg<enter>"], "name": "rhel-9.0-x86_64",
     }  # fmt: skip
     assert build.variables["ssh-password"] == "s3cret"
-    assert [step["type"] for step in build.provisioners if isinstance(step, dict)] == ["ansible", "shell"]
+    assert [step["type"] for step, _ in build.provisioners if isinstance(step, dict)] == ["ansible", "shell"]
 
 
 def test_generated_files_are_rendered_and_undefined_names_are_warnings(old: Catalog) -> None:

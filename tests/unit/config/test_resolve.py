@@ -404,6 +404,67 @@ def test_no_text_from_outside_becomes_a_value_of_the_build(tree: Tree) -> None:
             resolve(tree, **asked)
 
 
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ("platforms: vmware", "does not support the platform 'qemu'"),
+        ("locations: lab", "does not support the location 'local'"),
+        ("iso: [a]", "iso: text is needed here, not a list"),
+        ("iso: 9.10", 'iso: 9.10 is a number; quote it: "9.10"'),
+        ("venv: 2.10", 'venv: 2.10 is a number; quote it: "2.10"'),
+        ("notes: {a: 1}", "notes: text is needed here, not a mapping"),
+        ("needs: 5", "needs: 5 is a number"),
+        ("status: {a: 1}", "status: text is needed here"),
+        ("source: {a: 1}", "source: text is needed here"),
+        ("skip_config: x", "skip_config: true or false is needed here"),
+        ("undefined: maybe", "undefined: 'maybe' is not one of error, empty"),
+        ("method: append", "method: 'append' is not one of merge, replace"),
+        ("include: [linux, 7]", "include: 7 is a number"),
+        ("merge: {a: b}", "merge: text is needed here, not a mapping"),
+        ("arches: 5", "arches: 5 is a number"),
+        ("required_files: x", "required_files must be a list"),
+        ("required_files: [a/b]", "an item of required_files must be a mapping"),
+        ("required_files: [{name: a}]", "the key 'name' is unknown in required_files"),
+        ("steps: [a]", "an item of steps must be a mapping"),
+        ("files: [a]", "an item of files must be a mapping"),
+        ("version_specific: [{version: 9.10}]", "an entry of version_specific needs version as text"),
+        ("machine: {disk_interface: scsi3}", "machine.disk_interface: 'scsi3' is none of virtio, scsi"),
+    ],
+)
+def test_every_field_refuses_the_wrong_kind_of_value_with_its_place(tree: Tree, line: str, what: str) -> None:
+    tree.write("specs/web/spec.yml", WEB + line + "\n")
+    with pytest.raises(ConfigError) as caught:
+        resolve(tree)
+    (error,) = caught.value.errors if isinstance(caught.value, ConfigErrors) else [caught.value]
+    assert what in error.what
+    assert [place.line for place in error.where] == [2]
+    assert error.hint
+    assert '9.1"' not in error.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "needs", "line"),
+    [
+        ("needs: winrm\n", "winrm", 2),
+        ("\naccess: {method: winrm}\n", "winrm", 3),
+        ("\nprovisioners:\n  - type: puppet\n", "the provisioner puppet", 4),
+        ("pre_build: scripts/iso.py\n", "the pre_build hook scripts/iso.py", 2),
+        ('required_files: [{file: "web/>>version<<.bin", url: "https://x"}]\n', "the file web/1.bin from https://x", 2),
+    ],
+)
+def test_what_a_target_needs_has_its_place(tree: Tree, text: str, needs: str, line: int) -> None:
+    tree.write("specs/web/spec.yml", WEB + text)
+    sections = resolve(tree).sections
+    assert sections.needs == needs
+    assert [place.line for place in sections.needs_at] == [line]
+
+
+def test_skip_config_leaves_the_provisioners_out(tree: Tree) -> None:
+    tree.write("specs/base/spec.yml", "provisioners: [{type: shell, inline: ['true']}]\n")
+    tree.write("specs/web/spec.yml", WEB + "include: base\nversion_specific: [{version: '2', skip_config: true}]\n")
+    assert [len(resolve(tree, target).sections.steps) for target in ("web-1", "web-2")] == [1, 0]
+
+
 def test_lists_are_explained_item_by_item(tree: Tree) -> None:
     tree.write("specs/base/spec.yml", "steps: [{script: base.sh}]\n")
     tree.write("specs/web/spec.yml", WEB + "include: base\nsteps:\n  - script: own.sh\n")

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from osimager.arch import Arch, Firmware
+from osimager.config.sections import DiskInterface
 from osimager.errors import ConfigError, PrerequisiteError
 from osimager.plan.argv import Channels, Display, MachineFiles, render_argv, render_boot_config, resolve_cpu
 from osimager.plan.facts import Accelerator, AcceleratorFacts, FirmwareFiles, HostFacts, QemuFacts
 from osimager.plan.model import (
     BridgeNetwork,
     DeviceOverride,
-    DiskInterface,
     DiskShape,
     MachineShape,
     NicShape,
