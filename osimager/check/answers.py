@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from osimager.check import agama, autoinstall, kickstart, markup, preseed, shell
+from osimager.check import agama, autoinstall, esxi, ignition, kickstart, markup, openbsd, preseed, proxmox, shell
 from osimager.check.problem import Finding, NotAtHand
 from osimager.errors import PrerequisiteError
 from osimager.holes import ANSWER_URL, BUILD_PASSWORD, BUILD_PASSWORD_CRYPT, BUILD_PUBLIC_KEY, fill_holes
@@ -96,7 +96,15 @@ _VALIDATORS: Final[Mapping[str, tuple[_Validator, ...]]] = {
     "cloud-config": (_Validator("cloud-init schema", autoinstall.check_cloud_config),),
     "autoyast": (_Validator("AutoYaST elements", markup.check_autoyast),),
     "unattend": (_Validator("unattend elements", markup.check_unattend),),
+    "xcpng": (_Validator("XCP-ng elements", markup.check_xcpng),),
     "xml": (_Validator("XML", markup.check_xml),),
+    "esx": (_Validator("ESX commands", esxi.check_esx),),
+    "esxi": (_Validator("ESXi commands", esxi.check_esxi),),
+    "ignition": (_Validator("ignition-validate", ignition.check),),
+    "installerconfig": (_Validator("sh -n", shell.check),),
+    "openbsd": (_Validator("OpenBSD questions", openbsd.check),),
+    "proxmox": (_Validator("Proxmox keys", proxmox.check),),
+    "vyos": (_Validator("YAML", autoinstall.check_yaml),),
     "agama": (_Validator("Agama keys", agama.check_agama),),
     "json": (_Validator("JSON", agama.check_json),),
     "photon": (_Validator("JSON", agama.check_json),),
@@ -113,8 +121,10 @@ _YAML: Final = _Validator("YAML", autoinstall.check_yaml)
 
 
 def _validators_of(file: AnswerFile) -> tuple[_Validator, ...]:
-    if file.name in _BESIDE and file.format in ("autoinstall", "cloud-config"):
+    if file.name in _BESIDE and file.format in ("autoinstall", "cloud-config", "vyos"):
         return (_YAML,)
+    if file.name.endswith(".sh"):  # a script beside the answer file
+        return _VALIDATORS["shell"]
     return _VALIDATORS.get(file.format, ())
 
 

@@ -28,7 +28,8 @@ def syntax_version(dist: str, version: str) -> str:
         return f"F{version.partition('.')[0]}"
     if dist == "amazon":  # Source: Amazon Linux 2 is of EL 7's kind, 2023 of Fedora 34's and EL 9's
         return "RHEL7" if version == "2" else "RHEL9"
-    return f"RHEL{version.partition('.')[0]}"
+    # pykickstart begins with EL 3; 2.1's commands are a part of those (RHEL AS 2.1, "Kickstart Options").
+    return f"RHEL{version.partition('.')[0]}".replace("RHEL2", "RHEL3")
 
 
 async def check(version: str, files: Sequence[tuple[str, str]]) -> Sequence[Finding]:

@@ -21,6 +21,53 @@ _SECTIONS: Final = """
     virtualization
 """
 SECTIONS: Final = frozenset(_SECTIONS.split())
+# Source: Microsoft Learn, "Unattended Windows Setup Reference": the settings of the components that images are made
+# with, and the passes in which each is read. Windows has many more: one that is like none of these is passed over.
+_RUN: Final = "RunAsynchronous RunSynchronous"
+_LOCALES: Final = "InputLocale SystemLocale UILanguage UILanguageFallback UserLocale"
+_COMPONENTS: Final = {
+    "Microsoft-Windows-International-Core-WinPE": ("windowsPE", f"SetupUILanguage LayeredDriver {_LOCALES}"),
+    "Microsoft-Windows-International-Core": ("specialize oobeSystem", _LOCALES),
+    "Microsoft-Windows-Setup": (
+        "windowsPE",
+        "ComplianceCheck Diagnostics DiskConfiguration Display DynamicUpdate EnableFirewall EnableNetwork ImageInstall "
+        f"LogPath PageFile Restart {_RUN} UpgradeData UseConfigurationSet UserData WindowsDeploymentServices",
+    ),
+    "Microsoft-Windows-PnpCustomizationsWinPE": ("windowsPE", "DriverPaths"),
+    "Microsoft-Windows-PnpCustomizationsNonWinPE": ("offlineServicing auditSystem", "DriverPaths"),
+    "Microsoft-Windows-Shell-Setup": (
+        "offlineServicing generalize specialize auditSystem auditUser oobeSystem",
+        "AutoLogon BluetoothTaskbarIconEnabled ComputerName ConvertibleSlateModePromptPreference CopyProfile "
+        "DesktopOptimization DisableAutoDaylightTimeSet Display DoNotCleanTaskBar FirstLogonCommands FolderLocations "
+        "LogonCommands NotificationArea OEMInformation OEMName OOBE ProductKey RegisteredOrganization RegisteredOwner "
+        "ShowPowerButtonOnStartScreen ShowWindowsLive SignInMode StartPanelOff StartTiles StartLayout TaskbarLinks "
+        "Themes TimeZone UserAccounts VisualEffects WindowsFeatures",
+    ),
+    "Microsoft-Windows-Deployment": (
+        "generalize specialize auditSystem auditUser oobeSystem",
+        f"ExtendOSPartition Generalize Reseal {_RUN}",
+    ),
+    "Microsoft-Windows-TCPIP": ("windowsPE specialize", "IcmpRedirectsEnabled Interfaces"),
+    "Microsoft-Windows-DNS-Client": (
+        "windowsPE specialize", "DNSDomain DNSSuffixSearchOrder Interfaces UseDomainNameDevolution",
+    ),
+    "Microsoft-Windows-Security-SPP-UX": ("specialize", "SkipAutoActivation"),
+    "Microsoft-Windows-ServerManager-SvrMgrNc": ("specialize", "DoNotOpenServerManagerAtLogon"),
+    "Microsoft-Windows-TerminalServices-LocalSessionManager": ("specialize", "fDenyTSConnections"),
+    "Microsoft-Windows-UnattendedJoin": ("specialize", "Identification"),
+    "Networking-MPSSVC-Svc": (
+        "specialize", "FirewallGroups DomainProfile_EnableFirewall PrivateProfile_EnableFirewall "
+        "PublicProfile_EnableFirewall",
+    ),
+}  # fmt: skip
+COMPONENTS: Final = {name: (passes.split(), settings.split()) for name, (passes, settings) in _COMPONENTS.items()}
+# Source: https://docs.xcp-ng.org/appendix/answerfile/, and host-installer's answerfile.py for names of before.
+_XCPNG: Final = """
+    admin-interface bond-mode bond driver-source fcoe-interface guest-disk hostname initiator-iqn keymap name-server
+    nameserver network-backend ntp-server ntp-servers primary-disk repo-gpgcheck root-password script service source
+    time-config-method timezone ui-confirmation-prompt vlan bootloader-location accept-eula
+"""
+XCPNG: Final = frozenset(_XCPNG.split())
 # Source: Microsoft, "Windows Setup configuration passes".
 PASSES: Final = frozenset(
     ("windowsPE", "offlineServicing", "generalize", "specialize", "auditSystem", "auditUser", "oobeSystem")
@@ -82,12 +129,48 @@ def _unattend_problems(root: ElementTree.Element) -> Iterator[tuple[str, str | N
         name = settings.get("pass", "")
         if name not in PASSES:
             yield f"Windows Setup has no pass {name!r}", suggest(name, PASSES)
-        for component in settings:
-            missing = {"name", "processorArchitecture", "publicKeyToken", "language", "versionScope"} - {
-                *component.attrib
-            }
-            if component.tag == f"{UNATTEND}component" and missing:
-                yield f"a component of {name} lacks {', '.join(sorted(missing))}", None
+        for component in settings.findall(f"{UNATTEND}component"):
+            yield from _component_problems(component, name)
+
+
+def _component_problems(component: ElementTree.Element, setup_pass: str) -> Iterator[tuple[str, str | None]]:
+    name = component.get("name", "")
+    missing = {"name", "processorArchitecture", "publicKeyToken", "language", "versionScope"} - {*component.attrib}
+    if missing:
+        yield f"the component {name} of {setup_pass} lacks {', '.join(sorted(missing))}", None
+    if name not in COMPONENTS:
+        if hint := suggest(name, COMPONENTS):
+            yield f"Windows has no component {name!r}", hint
+        return
+    passes, known = COMPONENTS[name]
+    if setup_pass not in passes:
+        yield f"{name} is not read in the pass {setup_pass}", f"it is read in {', '.join(passes)}"
+    for setting in component:
+        if (said := setting.tag.removeprefix(UNATTEND)) not in known:
+            yield f"{name} has no setting {said!r}", suggest(said, known)
+
+
+async def check_xcpng(_version: str, files: Sequence[tuple[str, str]]) -> Sequence[Finding]:
+    """Check root and elements of XCP-ng's answer files, and that what it would ask for is in them."""
+    found: list[Finding] = []
+    for index, (_, text) in enumerate(files):
+        root, problems = _parse(index, text)
+        found += problems
+        if root is not None:
+            found += [Finding(index, None, what, hint) for what, hint in _xcpng_problems(root)]
+    return found
+
+
+def _xcpng_problems(root: ElementTree.Element) -> Iterator[tuple[str, str | None]]:
+    if root.tag not in ("installation", "restore", "upgrade"):
+        yield f"the root is {root.tag}, not installation", None
+        return
+    names = {element.tag for element in root}
+    for name in sorted(names - XCPNG):
+        yield f"XCP-ng's installer knows no element {name!r}", suggest(name, XCPNG)
+    for name in ("primary-disk", "source", "root-password", "admin-interface", "keymap", "timezone"):
+        if name not in names:
+            yield f"{name} is missing", None
 
 
 def _parse(index: int, text: str) -> tuple[ElementTree.Element | None, list[Finding]]:

@@ -105,6 +105,7 @@ class Catalog:
         self._targets: tuple[TargetEntry, ...] | None = None
         self._arches: tuple[str, ...] = ()
         self.checked: dict[Path, list[ConfigError]] = {}
+        self._isos: dict[Path, Mapping[str, Table]] = {}
 
     @classmethod
     def open(cls, roots: Roots) -> Catalog:
@@ -278,7 +279,7 @@ class Catalog:
 
         for path in self._iso_files():
             # Reading a text costs a hundredth of parsing it, and one file in many has the name.
-            if (path in self._documents or name in read_text(path)) and name in self._isos_of(path):
+            if (path in self._isos or name in read_text(path)) and name in self._isos_of(path):
                 return make_iso(name, arch, self._isos_of(path)[name])
         return None
 
@@ -298,13 +299,38 @@ class Catalog:
         return files.values()
 
     def _isos_of(self, path: Path) -> Mapping[str, Table]:
-        document = self.document(path)
-        entries: dict[str, Table] = {}
-        for name, value in document.items():
-            if not isinstance(value, Table):
-                raise ConfigError(f"{name} must be a mapping", where=document.place(name), hint="write KEY: VALUE")
-            entries[name] = value
-        return entries
+        if path not in self._isos:
+            self._isos[path] = iso_entries(self.document(path))
+        return self._isos[path]
+
+
+def iso_entries(document: Table) -> dict[str, Table]:
+    """Give the entries of a file of `isos.d`.
+
+    What `sources` says at its top holds for each of them that does not say otherwise.
+    """
+    entries: dict[str, Table] = {}
+    for name, value in document.items():
+        if not isinstance(value, Table):
+            raise ConfigError(f"{name} must be a mapping", where=document.place(name), hint="write KEY: VALUE")
+        entries[name] = value
+    shared = entries.pop("sources", None)
+    return entries if shared is None else {name: _with_sources(entry, shared) for name, entry in entries.items()}
+
+
+def _with_sources(entry: Table, shared: Table) -> Table:
+    """Give an entry with the sources of its file laid under its own."""
+    own = entry.get("sources")
+    if own is not None and not isinstance(own, Table):
+        return entry  # the check of the entry says what is wrong with it
+    found, sources = Table(entry.path, entry.line), Table(shared.path, shared.line)
+    found.update(entry)
+    found.lines.update(entry.lines)
+    sources.update(shared)
+    sources.update(own or {})
+    found["sources"] = sources
+    found.lines.setdefault("sources", shared.line)
+    return found
 
 
 def provided_targets(document: Table, path: Path, default_arches: tuple[str, ...] = ARCHES) -> list[TargetEntry]:

@@ -93,8 +93,8 @@ _BY_FORMAT: Final[Mapping[str, Escape]] = {
     "autoyast": xml,
     "unattend": xml,
     "xcpng": xml,
-    "agama": lambda text: json_text(text)[1:-1],
-    "photon": lambda text: json_text(text)[1:-1],
+    "xml": xml,
+    **dict.fromkeys(("agama", "ignition", "json", "photon", "proxmox", "toml"), lambda text: json_text(text)[1:-1]),
 }
 
 

@@ -187,6 +187,7 @@ TEXTS: Final = Kind(_texts, {"anyOf": [{"type": "array", "items": {"type": ["str
 NAMES: Final = Kind(_names, {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]})
 REGEX: Final = Kind(_regex, {"type": "string", "format": "regex"})
 FLAG: Final = Kind(_flag, {"type": "boolean"})
+MAPPING: Final = Kind(_mapping, {"type": "object", "additionalProperties": {"type": ["string", "number"]}})
 SECONDS: Final = Kind(_seconds, {"type": ["number", "string"]})
 
 # What stands in a file beside its sections.
@@ -214,6 +215,7 @@ INSTALLER: Final[Fields] = {
     "boot_command": Key(TEXTS),
     "boot_wait": Key(SECONDS, "boot_wait_s"),
     "restarts": Key(_number(0, 100)),
+    "sources": Key(MAPPING),
 }
 MACHINE: Final[Fields] = {
     "memory": Key(_size("m", "32M", in_mib=True), "memory_mib"),
@@ -249,7 +251,7 @@ STEP: Final[Fields] = {
     "mode": Key(Kind(_mode, {"type": "string"})),
     "cache": Key(FLAG),
     "inputs": Key(TEXTS),
-    "environment": Key(Kind(_mapping, {"type": "object"})),
+    "environment": Key(MAPPING),
 }
 ISO_ARCH: Final[Fields] = {
     "url": Key(TEXT),
@@ -268,7 +270,7 @@ ISO_ARCH: Final[Fields] = {
 ISO: Final[Fields] = {
     **ISO_ARCH,
     "notes": Key(TEXT),
-    "source": Key(TEXTS),
+    "sources": Key(MAPPING),
     "arches": Key(_nested(ISO_ARCH, dict, each=True), required=True),
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from osimager.config.merge import LIST_SECTIONS, SPECIFICS, TABLE_SECTIONS
-from osimager.config.models import FIELDS, ISO, NAMES, Fields, Key
+from osimager.config.models import FIELDS, ISO, MAPPING, NAMES, Fields, Key
 from osimager.config.shapes import ITEM_FIELDS, KEYS, PROFILE_DEFS, SECTION_FIELDS
 from osimager.errors import UsageError
 
@@ -21,7 +21,7 @@ def make_schema(kind: str) -> Schema:
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": f"osimager {kind}"}
     if kind == "isos":
         entry = {**_section(ISO, markers=False), "required": ["arches"]}
-        return {**head, "type": "object", "additionalProperties": entry}
+        return {**head, "type": "object", "properties": {"sources": MAPPING.schema}, "additionalProperties": entry}
     definitions: Schema = {name: _section(fields) for name, fields in {**SECTION_FIELDS, **ITEM_FIELDS}.items()}
     entry_kind = "entry" if kind == "spec" else kind
     for name in SPECIFICS:

@@ -122,7 +122,8 @@ class InstallerSection:
     `menu` is a regular expression for the ISO's own menu entry (None: its default); `kernel_arguments` are added to
     that entry's own, without those that a whole word of them matches in `drop_arguments`. `boot_command` is Packer's
     language, typed after `boot_wait_s` seconds at the latest. `restarts`: how often the installer restarts itself
-    before its end.
+    before its end. `sources` says of each kernel argument by its name, and of `boot_command`, `menu`, `seed` and the
+    like, where it is documented.
     """
 
     format: str = ""
@@ -134,6 +135,7 @@ class InstallerSection:
     boot_command: tuple[str, ...] = ()
     boot_wait_s: float | None = None
     restarts: int = 0
+    sources: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,7 +228,8 @@ class IsoEntry:
     """One ISO of the catalogue for one architecture. Either `make` names a recipe, or there are `urls` or `patterns`.
 
     `patterns` are file names to look for under `iso_path`; `checksum_url` points at the vendor's list;
-    `needs_login` is the page where people get the file that nobody may download for them.
+    `needs_login` is the page where people get the file that nobody may download for them. `sources` says of each key
+    where the vendor says so.
     """
 
     name: str
@@ -243,3 +246,4 @@ class IsoEntry:
     make: str | None = None
     options: Mapping[str, Value] = field(default_factory=dict)
     needs_login: str | None = None
+    sources: Mapping[str, str] = field(default_factory=dict)

@@ -10,6 +10,7 @@ import pytest
 from osimager.config.catalog import Catalog, Request, Roots
 from osimager.config.lookups import Lookups
 from osimager.holes import OF_BUILD, hole, name_holes
+from osimager.plan.resolve import render_answers
 
 REPOSITORY = Path(__file__).parent.parent.parent
 LAB = """
@@ -32,6 +33,16 @@ TARGETS = [
     "opensuse-16.0-x86_64",
     "alpine-3.22-x86_64",
     "photon-5.0-x86_64",
+    "amazon-2023-x86_64",
+    "arch-rolling-x86_64",
+    "esxi-8.0U2-x86_64",
+    "fedora-coreos-stable-x86_64",
+    "freebsd-14.5-x86_64",
+    "openbsd-7.9-x86_64",
+    "proxmox-ve-9.2-x86_64",
+    "solaris-11.4-x86_64",
+    "windows-server-2022-x86_64",
+    "xcpng-8.3-x86_64",
 ]
 
 
@@ -53,6 +64,5 @@ def test_the_answers_are_the_reviewed_ones(
         given={name: hole(name) for name in OF_BUILD},
     )
     configuration = catalog.resolve(request, lookups)
-    for file in configuration.sections.files:
-        text = "".join(configuration.render(part.text, part.place) for part in file.fragments)
-        check_golden(REPOSITORY / "tests" / "golden" / "answers" / f"{target}-{file.dest}", name_holes(text))
+    for answer in render_answers(configuration):
+        check_golden(REPOSITORY / "tests" / "golden" / "answers" / f"{target}-{answer.name}", name_holes(answer.text))

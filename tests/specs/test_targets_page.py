@@ -24,7 +24,8 @@ How a target was verified:
 * **installed**: a whole image was made of it here, from a medium that is named in its spec.
 * **validator**: its answer file renders with BIOS and UEFI, static and DHCP, with and without a proxy, on plain disks
   and LVM, and the format's own validators accept it. The installer itself has not been seen to take it.
-* **needs**: what osimager lacks yet; a build stops at RESOLVE and says so.
+* **needs**: what osimager lacks yet; a build stops at RESOLVE and says so. Where no validator stands beside it, the
+  vendor's installer reads no answer file at all: it asks on a screen.
 
 An ISO is *downloaded* (and compared with the vendor's checksum list, where there is one), or *yours*: the vendor wants
 a login, or has no fixed address. Vendors move their files: `osimager iso show NAME` says from where it would come.
@@ -52,10 +53,10 @@ def describe(entry: TargetEntry, configuration: Configuration, iso: IsoEntry | N
     names = [
         name.removesuffix(f" {syntax_version(entry.dist, entry.version)}") for name in validators_of(configuration)
     ]
-    verified = f"needs {sections.needs}" if sections.needs else "validator: " + ", ".join(names)
-    if sections.status == "installed":
-        verified = "installed; " + verified
-    over_http = any(ANSWER_URL in find_holes(text) for text in installer.kernel_arguments)
+    said = ["installed"] if sections.status == "installed" else []
+    said += [f"validator: {', '.join(names)}"] if names else []
+    said += [f"needs {sections.needs}"] if sections.needs else []
+    over_http = any(ANSWER_URL in find_holes(text) for text in (*installer.kernel_arguments, *installer.boot_command))
     ways = ["HTTP"] if over_http else [f"seed {installer.seed.label}"] if installer.seed else []
     ways += ["HTTP"] if "answers" in configuration.defs else []
     return Row(
@@ -63,7 +64,7 @@ def describe(entry: TargetEntry, configuration: Configuration, iso: IsoEntry | N
         installer=installer.format,
         answers=" or ".join(dict.fromkeys(ways)),
         iso="" if iso is None else "downloaded" if iso.urls else "yours",
-        verified=verified,
+        verified="; ".join(said),
     )
 
 

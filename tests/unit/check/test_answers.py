@@ -197,6 +197,63 @@ async def test_a_wrong_profile_is_an_error(inner: str, what: str, hint: str | No
     assert report.problems[0].hint == hint
 
 
+PROXMOX = """
+[global]
+keyboard = "en-us"
+country = "us"
+fqdn = "a.example.org"
+mailto = "root@example.org"
+timezone = "UTC"
+root-password-hashed = "x"
+[network]
+source = "from-dhcp"
+[disk-setup]
+filesystem = "ext4"
+disk-list = ["vda"]
+"""
+ESXI = "vmaccepteula\nrootpw --iscrypted x\ninstall --firstdisk\n"
+UNATTEND = (
+    '<unattend xmlns="urn:schemas-microsoft-com:unattend"><settings pass="{}"><component name="{}" '
+    'processorArchitecture="amd64" publicKeyToken="x" language="neutral" versionScope="nonSxS">{}</component>'
+    "</settings></unattend>"
+)
+
+
+@pytest.mark.parametrize(("format", "text"), [("proxmox", PROXMOX), ("esxi", ESXI), ("openbsd", "Setup a user = a\n")])
+async def test_a_right_file_has_no_problem(format: str, text: str) -> None:
+    report = await check_answers([AnswerFile(name="x", text=text, format=format, dist="a", version="1")])
+    assert not report.problems
+
+
+@pytest.mark.parametrize(
+    ("where", "component", "inner", "hint"),
+    [
+        ("specialize", "Microsoft-Windows-Shell-Setup", "<ComputrName/>", "did you mean ComputerName?"),
+        ("specialize", "Microsoft-Windows-Shell-Stup", "", "did you mean Microsoft-Windows-Shell-Setup?"),
+        ("oobeSystem", "Microsoft-Windows-Setup", "", "it is read in windowsPE"),
+    ],
+)
+async def test_a_wrong_component_of_windows_is_an_error(where: str, component: str, inner: str, hint: str) -> None:
+    report = await check_answers([xml(UNATTEND.format(where, component, inner), "unattend")])
+    assert [problem.hint for problem in report.errors] == [hint]
+
+
+async def test_a_component_that_we_do_not_know_is_windows_own_affair() -> None:
+    assert not (await check_answers([xml(UNATTEND.format("specialize", "Zebra", ""), "unattend")])).problems
+
+
+async def test_ignition_says_what_it_does_not_know(needs: Callable[[str], Path]) -> None:
+    needs("ignition-validate")
+    text = (
+        '{"ignition": {"version": "3.3.0"}, "passwd": {"users": [{"nam": "a"}]}, "storage": {"files": [{"path": "a"}]}}'
+    )
+    report = await check_answers([AnswerFile(name="x", text=text, format="ignition", dist="a", version="1")])
+    assert [problem.what for problem in report.errors] == [
+        "path not absolute at $.storage.files.0.path",
+        "Unused key nam at $.passwd.users.0.nam",
+    ]
+
+
 async def test_a_windows_pass_that_does_not_exist_is_an_error() -> None:
     text = '<unattend xmlns="urn:schemas-microsoft-com:unattend"><settings pass="windowPE"/></unattend>'
     report = await check_answers([xml(text, "unattend")])
@@ -215,6 +272,24 @@ async def test_a_windows_pass_that_does_not_exist_is_an_error() -> None:
         ("json", "{", "not JSON"),
         ("toml", "a = ", "not TOML"),
         ("xml", "<a>", "not well-formed"),
+        ("proxmox", "[globl]", "there is no section [globl]"),
+        ("proxmox", PROXMOX.replace("root-password-hashed", "root_password"), "has no key 'root_password'"),
+        ("proxmox", PROXMOX.replace("ext4", "ext3"), "filesystem must be one of ext4"),
+        ("proxmox", PROXMOX.replace("from-dhcp", "from-answer"), "needs cidr, dns, gateway and filter"),
+        ("openbsd", "Sytem hostname = a\n", "not known to ask 'Sytem hostname'"),
+        ("openbsd", "System hostname\n", "a line has a question"),
+        ("openbsd", "System hostname =\n", "has no answer"),
+        ("openbsd", "System hostname = a\nsystem hostname = b\n", "answered in line 1 already"),
+        ("openbsd", "Password for root account = secret\n", "neither *************"),
+        ("esxi", ESXI.replace("install ", "instal "), "there is no command 'instal'"),
+        ("esxi", ESXI.replace("--firstdisk", "--firstdsk"), "install has no option --firstdsk"),
+        ("esxi", ESXI.replace("vmaccepteula", ""), "vmaccepteula is missing"),
+        ("esxi", ESXI + "%fistboot\n", "there is no section '%fistboot'"),
+        ("esxi", ESXI + "autopart\n", "there is no command 'autopart'"),
+        ("esx", "accepteula\nrootpw --iscrypted x\n", "nothing says where to"),
+        ("xcpng", "<installation><primry-disk/></installation>", "knows no element 'primry-disk'"),
+        ("xcpng", "<install/>", "the root is install, not installation"),
+        ("vyos", "a: [", "expected"),
     ],
 )
 async def test_other_formats_are_checked_by_their_form(format: str, text: str, what: str) -> None:
