@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping, Sequence
 
+_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -14,6 +16,20 @@ def parse_cidr(text: str) -> Network:
         return ipaddress.ip_interface(text).network
     except ValueError:
         raise ValueError(f"{text!r} is not a network: write ADDRESS/PREFIX such as 192.168.1.0/24") from None
+
+
+def is_address(text: str) -> bool:
+    """Tell whether `text` is an IPv4 or IPv6 address."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def is_host_name(text: str) -> bool:
+    """Tell whether `text` is a host's name, short or full (RFC 1123, section 2.1)."""
+    return len(text) <= 253 and all(map(_LABEL.fullmatch, text.split(".")))
 
 
 def cidr_values(text: str) -> dict[str, str]:

@@ -14,6 +14,7 @@ from osimager.config.documents import Items, Table, parse_scalar
 from osimager.config.lookups import Lookups
 from osimager.config.markers import Renderer, as_list, as_text
 from osimager.config.merge import BUILDER_KEYS, TABLE_SECTIONS, Merged, Merger, deep_merge
+from osimager.config.network import is_address, is_host_name
 from osimager.config.provisioners import Needs, Provisioners, places_of, without_vault
 from osimager.config.request import Request
 from osimager.config.sections import FileSection, Fragment, MachineSection, Origin, Sections, StepSection, Target, Value
@@ -35,6 +36,16 @@ def check_asked(*texts: str | None) -> None:
             raise UsageError(f"{text!r} holds a reserved character", hint="take U+0F0000 and U+0F0001 out of it")
 
 
+def _check_host(request: Request) -> None:
+    """Refuse a name or an address that no installer would take: it would stop and ask. Raises UsageError."""
+    for option, text in (("--name", request.name), ("--fqdn", request.fqdn)):
+        if text is not None and not is_host_name(text):
+            hint = "letters, digits and '-', in parts of at most 63 with dots between them"
+            raise UsageError(f"{option} {text!r} is not a host name", hint=hint)
+    if request.ip not in (None, "", "dhcp") and not is_address(request.ip):
+        raise UsageError(f"--ip {request.ip!r} is not an address", hint="such as --ip 192.168.77.10, or --ip dhcp")
+
+
 def parse_defines(defines: tuple[str, ...]) -> dict[str, str]:
     """Split `-D` arguments: at a comma only where every part is KEY=VALUE. Raises UsageError."""
     found: dict[str, str] = {}
@@ -54,6 +65,7 @@ def parse_defines(defines: tuple[str, ...]) -> dict[str, str]:
 def resolve(catalog: Catalog, request: Request, lookups: Lookups) -> Configuration:
     """Resolve one target. Raises UsageError for an unknown one, ConfigErrors with all that is wrong in its files."""
     check_asked(request.name, request.ip, request.fqdn)
+    _check_host(request)
     platform, location, entry = catalog.find_target(request)
     target = Target(platform, location, entry.dist, entry.version, entry.arch)
     typed = parse_defines(request.defines)

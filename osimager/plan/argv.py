@@ -7,6 +7,7 @@ kernel, initrd and command line go by a `-readconfig` descriptor (`render_boot_c
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -262,9 +263,7 @@ def _nic_device(nic: NicShape, net: str) -> tuple[str, str, str]:
 def _user_netdev(net: str, network: UserNetwork, ssh_port: int | None) -> str:
     parts = ["user", f"id={net}", "ipv6=off"]
     if network.cidr:
-        parts.append(f"net={network.cidr}")
-    if network.host:
-        parts.append(f"host={network.host}")
+        parts += [f"net={network.cidr}", f"host={network.host}", *_own_addresses(network)]
     if network.restricted:
         # Forwards from this host still work; the guest reaches nothing, not even this host's answer server (tried:
         # libslirp drops what is no guestfwd, and that has one stream and cannot have the host's own address).
@@ -273,6 +272,14 @@ def _user_netdev(net: str, network: UserNetwork, ssh_port: int | None) -> str:
         # Port 0: the kernel chooses, `info usernet` tells (no port is ever taken twice).
         parts.append(f"hostfwd=tcp:127.0.0.1:0-{network.guest or ''}:{ssh_port}")
     return ",".join(parts)
+
+
+def _own_addresses(network: UserNetwork) -> Iterator[str]:
+    """Give libslirp's DNS server and DHCP range addresses that are nobody's; its own choice is the 3rd and the 15th."""
+    taken = {network.host, network.guest}
+    free = (address for each in ipaddress.ip_network(network.cidr or "").hosts() if (address := str(each)) not in taken)
+    yield f"dns={next(free)}"
+    yield f"dhcpstart={next(free)}"
 
 
 def _small_devices(shape: MachineShape, host: HostFacts) -> Iterator[Argument]:

@@ -13,8 +13,9 @@ from osimager.config.catalog import Configuration
 from osimager.config.escapes import escape_for
 from osimager.config.markers import as_text
 from osimager.config.sections import InstallerSection, MachineSection, Rung
-from osimager.errors import ConfigError, ConfigErrors, Place
+from osimager.errors import ConfigError, ConfigErrors, Place, PrerequisiteError
 from osimager.holes import ANSWER_URL, find_holes
+from osimager.plan.argv import resolve_cpu
 from osimager.plan.deadlines import make_deadlines
 from osimager.plan.facts import HostFacts
 from osimager.plan.model import (
@@ -37,6 +38,8 @@ from osimager.plan.model import (
 )
 from osimager.plan.options import BuildOptions
 
+# The network's own address and broadcast, its gateway, the guest, and QEMU's DNS and DHCP.
+_LEAST_ADDRESSES = 6
 _DEFAULT_MACHINE = {Arch.X86_64: "q35", Arch.I386: "pc", Arch.AARCH64: "virt"}
 _DEFAULT_CPU = {Arch.X86_64: "max", Arch.I386: "max", Arch.AARCH64: "max"}
 _NIC_MODELS = {"virtio": "virtio-net-pci"}
@@ -74,6 +77,7 @@ def resolve_plan(
     shape = make_shape(configuration, host, options)
     boot = choose_boot(sections.installer, _render_typed(configuration, options))
     install = make_install(sections.installer, shape, boot, answers, offline=options.offline)
+    _check_names(configuration, shape, host)
     _check(configuration, install, steps)
     deadlines = make_deadlines(host.accelerator.accelerator, options.deadlines)
     return BuildPlan(
@@ -229,17 +233,59 @@ def _network(configuration: Configuration, options: BuildOptions) -> UserNetwork
     if not _is_static(address):
         return UserNetwork(restricted=options.offline)
     cidr, gateway = _text(configuration, "cidr") or _text(configuration, "subnet"), _text(configuration, "gateway")
+    location = f"the location {configuration.target.location!r}"
     if not cidr or not gateway:
-        raise ConfigError(
-            f"the location {configuration.target.location!r} has no network for {address}",
-            hint="give the location cidr and gateway, for instance cidr: 192.168.77.0/24 and gateway: 192.168.77.1",
-        )
+        what = f"{location} has no network for {address}"
+        hint = "give the location cidr and gateway, for instance cidr: 192.168.77.0/24 and gateway: 192.168.77.1"
+        raise ConfigError(what, where=_places(configuration, "ip"), hint=hint)
     network = ipaddress.ip_network(cidr, strict=False)
-    if ipaddress.ip_address(address) not in network:
-        raise ConfigError(
-            f"{address} does not lie in {network}, the network of location {configuration.target.location!r}"
-        )
+    leave_out = "leave the address out: while the image is built it is given by DHCP"
+    if not isinstance(network, ipaddress.IPv4Network):
+        what = f"QEMU's user network forwards to IPv4 addresses only, and {location} has {network}"
+        raise ConfigError(what, where=_places(configuration, "cidr"), hint=leave_out)
+    if network.num_addresses < _LEAST_ADDRESSES:
+        what = f"{network}, the network of {location}, has no room for QEMU's own addresses (its DNS and DHCP)"
+        raise ConfigError(what, where=_places(configuration, "cidr"), hint=f"{leave_out}; or take a /29 or larger")
+    for name, text in (("gateway", gateway), ("ip", address)):
+        if not _is_host_of(network, text):
+            what = f"the {name} {text} is not the address of a host in {network}, the network of {location}"
+            hint = f"write one from {network[1]} to {network[-2]}"
+            raise ConfigError(what, where=_places(configuration, name), hint=hint)
+    if address == gateway:
+        what, hint = f"{address} is the gateway's own address", "choose another address, or another gateway"
+        raise ConfigError(what, where=_places(configuration, "ip"), hint=hint)
     return UserNetwork(cidr=str(network), host=gateway, guest=address, restricted=options.offline)
+
+
+def _is_host_of(network: ipaddress.IPv4Network, text: str) -> bool:
+    try:
+        address = ipaddress.IPv4Address(text)
+    except ValueError:
+        return False
+    return address in network and address not in (network.network_address, network.broadcast_address)
+
+
+def _places(configuration: Configuration, name: str) -> tuple[Place, ...]:
+    """Give the place of the def `name`, none where no file gives it."""
+    origins = configuration.explain(f"defs.{name}")
+    return tuple(origin.place for origin in origins[:1] if origin.place.line is not None)
+
+
+def _check_names(configuration: Configuration, shape: MachineShape, host: HostFacts) -> None:
+    """Refuse what this host's QEMU does not have, before an ISO is fetched. Raises PrerequisiteError with the place."""
+    qemu, merged = host.qemu, configuration.merged
+    for key, word, known, option in (
+        ("machine", shape.machine.partition(",")[0], qemu.machines, "-machine help"),
+        ("nic", shape.nics[0].model, qemu.devices, "-device help"),
+    ):
+        if word not in known:
+            hint = f"`{qemu.path.name} {option}` lists them"
+            where = merged.place("machine", key)
+            raise PrerequisiteError(f"{qemu.path.name} has no {key} {word!r}", where=where, hint=hint)
+    try:
+        resolve_cpu(shape.cpu, host)
+    except PrerequisiteError as exc:
+        raise PrerequisiteError(exc.what, where=merged.place("machine", "cpu"), hint=exc.hint) from None
 
 
 def _is_static(address: str | None) -> bool:

@@ -182,3 +182,42 @@ def test_boot_command_that_is_asked_for_stands_for_the_specs(run: Run, web: Path
         3,
     )
     assert run(*words, "--boot", "direct", "--boot-command", "x").status == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (("qemu/lab/web-1", "--ip", "300.1.1.1"), "--ip '300.1.1.1' is not an address"),
+        (("qemu/lab/web-1", "--name", "bad_name"), "--name 'bad_name' is not a host name"),
+        (("qemu/lab/web-1", "--name", "-x"), "--name '-x' is not a host name"),
+        (("qemu/lab/web-1", "--fqdn", "a..b"), "--fqdn 'a..b' is not a host name"),
+        (("qemu/lab/web-1", "--ip", "10.9.0.7"), "the ip 10.9.0.7 is not the address of a host in 10.1.0.0/24"),
+        (("qemu/lab/web-1", "--ip", "10.1.0.255"), "write one from 10.1.0.1 to 10.1.0.254"),
+        (("qemu/lab/web-1", "--ip", "10.1.0.254"), "10.1.0.254 is the gateway's own address"),
+        (("qemu/lab/web-1", "-D", "ip=no"), "the ip no is not the address of a host"),
+        (("qemu/small/web-1", "--ip", "10.2.0.1"), "no room for QEMU's own addresses"),
+        (("qemu/six/web-1", "--ip", "2001:db8::7"), "IPv4 addresses only"),
+        (("web-1", "--ip", "10.1.0.7"), "has no network for 10.1.0.7"),
+    ],
+)
+def test_an_address_or_name_that_cannot_be_is_told_before_anything_is_fetched(
+    run: Run, web: Path, write: Write, words: tuple[str, ...], what: str
+) -> None:
+    write("specs/locations/lab.yml", "defs: {cidr: 10.1.0.0/24}\n")
+    write("specs/locations/small.yml", "defs: {cidr: 10.2.0.0/31}\n")
+    write("specs/locations/six.yml", 'defs: {cidr: "2001:db8::/64"}\n')
+    said = run("plan", *words, "--iso", str(web / "web.iso"), "--project", web)
+    assert said.status in (2, 3)
+    assert what in said.err
+    assert "hint:" in said.err
+
+
+@pytest.mark.parametrize(("key", "line"), [("machine", "pc-9000"), ("nic", "e2000"), ("cpu", "i586-mmx3")])
+def test_what_this_host_s_qemu_does_not_have_is_told_with_its_line(
+    run: Run, web: Path, write: Write, key: str, line: str
+) -> None:
+    write("specs/web/spec.yml", WEB.replace("{cpus: 1}", f"\n  {key}: {line}"))
+    said = run("plan", "web-1", "--iso", str(web / "web.iso"), "--project", web)
+    assert said.status == 4
+    assert line in said.err
+    assert "specs/web/spec.yml:5\n" in said.err
