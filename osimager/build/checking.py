@@ -5,23 +5,19 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from osimager.build.catalogues import open_catalog
 from osimager.build.prepare import resolve_configuration
 from osimager.build.request import BuildRequest
 from osimager.build.steps import make_steps
-from osimager.config.catalog import Catalog
+from osimager.config.catalog import Catalog, Request, TargetEntry
 from osimager.config.checks import PlaceholderLookups, all_requests
 from osimager.config.configuration import Configuration
-from osimager.errors import ConfigError, ConfigErrors, Place, UsageError
+from osimager.errors import ConfigError, ConfigErrors, UsageError
 from osimager.holes import OF_BUILD, hole
 from osimager.paths import Places
 from osimager.plan.digests import to_plain
 from osimager.plan.resolve import check_login, render_answers
-
-if TYPE_CHECKING:
-    from osimager.check.answers import Problem
 
 _GIVEN = {name: hole(name) for name in OF_BUILD}
 
@@ -50,6 +46,26 @@ class Checked:
         return {**fields, "needs": self.needs, "missing_iso": self.missing_iso}
 
 
+@dataclass(frozen=True, slots=True)
+class State:
+    """How far a target is: `status` as its spec has it (installed, boots, renders), and what a build of it lacks."""
+
+    status: str = ""
+    needs: str | None = None
+
+    def __str__(self) -> str:
+        return "; ".join(filter(None, (self.status, f"needs {self.needs}" if self.needs else "")))
+
+
+def find_state(catalog: Catalog, entry: TargetEntry) -> State:
+    """Give the state of one target; one whose configuration is wrong is `broken`."""
+    try:
+        sections = catalog.resolve(Request(target=str(entry)), PlaceholderLookups()).sections
+    except (ConfigError, UsageError):
+        return State("broken")
+    return State(sections.status or "", sections.needs)
+
+
 def check_targets(
     asked: BuildRequest, places: Places, *, targets: Sequence[str] | None, validate: bool
 ) -> list[Checked]:
@@ -64,44 +80,11 @@ def check_targets(
     checked = [_check(catalog, asked, name, places) for name in names]
     if targets is None:
         checked += [Checked(target=str(problem.where[0].path), errors=(problem,)) for problem in catalog.problems]
-    return _validate(checked, catalog, asked) if validate else checked
+    if not validate:
+        return checked
+    from osimager.build.validating import validate as show_to_validators
 
-
-def _validate(checked: Sequence[Checked], catalog: Catalog, asked: BuildRequest) -> list[Checked]:
-    """Add what the formats' own validators say of the answers; each text is shown to them once."""
-    from osimager.check.answers import AnswerFile, run_check
-
-    files = []
-    for each in checked:
-        if each.errors:
-            continue
-        configuration = resolve_checked(catalog, asked, each.target)
-        for answer in render_answers(configuration):
-            dist, version = configuration.target.dist, configuration.target.version
-            named = AnswerFile(
-                name=answer.name, text=answer.text, format=answer.format, dist=dist, version=version, target=each.target
-            )
-            files.append(named)
-    report = run_check(files)
-    said = [f"{name}: {why}" for name, why in report.not_at_hand.items()]
-    said += [f"there is no validator for {name or 'files without a format'}" for name in sorted(report.unknown)]
-    found = []
-    for each in checked:
-        own = [problem for problem in report.problems if problem.file.target == each.target]
-        errors = [_as_error(problem) for problem in own if not problem.is_warning]
-        warnings = [str(problem) for problem in own if problem.is_warning]
-        changed = dataclasses.replace(
-            each,
-            errors=(*each.errors, *errors),
-            warnings=(*each.warnings, *warnings),
-            not_validated=tuple(said),
-        )
-        found.append(changed)
-    return found
-
-
-def _as_error(problem: Problem) -> ConfigError:
-    return ConfigError(problem.what, where=Place(problem.file.name, problem.line), hint=problem.hint)
+    return show_to_validators(checked, catalog, asked)
 
 
 def _check(catalog: Catalog, asked: BuildRequest, name: str, places: Places) -> Checked:

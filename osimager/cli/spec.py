@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from osimager.errors import ConfigError, ConfigErrors, UsageError
 
 if TYPE_CHECKING:
     from osimager.build.checking import Checked
+    from osimager.config.catalog import Catalog, TargetEntry
 
 
 @click.group()
@@ -25,10 +27,13 @@ def command() -> None:
 @command.command("list")
 @click.option("--dist", metavar="DIST", help="Of this distribution only.")
 @click.option("--arch", metavar="ARCH", help="Of this architecture only.")
+@click.option("-l", "--long", "with_state", is_flag=True, help="How far each one is, too; always so on a terminal.")
 @project_option
 @json_option
-def list_specs(dist: str | None, arch: str | None, project: Path, data_dir: Path | None, as_json: bool) -> None:
-    """List every target there is."""
+def list_specs(
+    dist: str | None, arch: str | None, with_state: bool, project: Path, data_dir: Path | None, as_json: bool
+) -> None:
+    """List every target there is: installed, boots, renders (docs/targets.md), or what it needs."""
     from osimager.arch import parse_arch
     from osimager.build.catalogues import open_catalog
     from osimager.paths import Places
@@ -37,22 +42,33 @@ def list_specs(dist: str | None, arch: str | None, project: Path, data_dir: Path
     catalog = open_catalog(project.absolute(), Places.from_environment(os.environ), data_dir)
     found = [entry for entry in catalog.targets() if dist in (None, entry.dist) and wanted in (None, entry.arch)]
     if as_json:
-        fields = [
-            {
-                "target": str(entry),
-                "dist": entry.dist,
-                "version": entry.version,
-                "arch": entry.arch,
-                "spec": str(entry.spec),
-            }
-            for entry in found
-        ]
-        click.echo(json.dumps(fields, indent=1))
+        click.echo(json.dumps([_fields(catalog, entry) for entry in found], indent=1))
+    elif found and (with_state or sys.stdout.isatty()):
+        from osimager.build.checking import find_state
+
+        width = max(len(str(entry)) for entry in found)
+        click.echo("\n".join(f"{entry!s:<{width}}  {find_state(catalog, entry)}".rstrip() for entry in found))
     elif found:
         click.echo("\n".join(map(str, found)))
     for problem in catalog.problems:
         place = f" ({problem.where[0]})" if problem.where else ""
         click.echo(f"warning: {problem.what}{place}; osimager spec check --all says more", err=True)
+
+
+def _fields(catalog: Catalog, entry: TargetEntry) -> dict[str, str | None]:
+    """Give one object of `spec list --json`."""
+    from osimager.build.checking import find_state
+
+    state = find_state(catalog, entry)
+    return {
+        "target": str(entry),
+        "dist": entry.dist,
+        "version": entry.version,
+        "arch": entry.arch,
+        "spec": str(entry.spec),
+        "status": state.status,
+        "needs": state.needs,
+    }
 
 
 @command.command()
@@ -114,7 +130,7 @@ def _tell(checked: Sequence[Checked]) -> None:
     needing = [each for each in checked if each.needs]
     for skipped in sorted({text for each in checked for text in each.not_validated}):
         click.echo(f"not validated: {skipped}", err=True)
-    for warning in sorted({text for each in checked for text in each.warnings}):
+    for warning in dict.fromkeys(text for each in checked for text in each.warnings):
         click.echo(f"warning: {warning}", err=True)
     missing = sorted({each.missing_iso for each in checked if each.missing_iso})
     if missing:

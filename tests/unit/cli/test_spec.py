@@ -42,8 +42,28 @@ def test_list_gives_the_projects_targets_among_the_shipped(run: Run, web: Path) 
         "version": "1",
         "arch": "x86_64",
         "spec": str(web / "specs/web/spec.yml"),
+        "status": "",
+        "needs": None,
     }
     assert run("spec", "list", "--dist", "web", "--arch", "arm64", "--project", web).out == ""
+
+
+def test_list_says_how_far_each_target_is(run: Run, web: Path, write: Write) -> None:
+    write(
+        "specs/far/spec.yml",
+        "provides: {dist: far, versions: ['1', '2', '3', '4'], arches: [x86_64]}\n"
+        "version_specific:\n"
+        "  - {version: '1', status: installed}\n"
+        "  - {version: '2', status: renders, needs: a moon}\n"
+        "  - {version: '3', needs: a moon}\n"
+        "  - {version: '4', machine: {memory: none}}\n",
+    )
+    assert run("spec", "list", "--long", "--dist", "far", "--project", web).out.splitlines() == [
+        "far-1-x86_64  installed",
+        "far-2-x86_64  renders; needs a moon",
+        "far-3-x86_64  needs a moon",
+        "far-4-x86_64  broken",
+    ]
 
 
 def test_file_that_cannot_be_read_is_told_on_stderr(run: Run, web: Path, write: Write) -> None:
@@ -119,6 +139,17 @@ def test_validate_runs_the_formats_own_validator(run: Run, web: Path, write: Wri
     write("files/web.cfg", "d-i netcfg/get_hostname\n")
     said = run("spec", "check", "web-1", "--validate", "--project", web)
     assert (said.status, "at web.cfg:1" in said.err) == (3, True)
+
+
+@pytest.mark.parametrize("only", ["firmware == 'uefi'", "proxy", "ip and ip != 'dhcp'"])
+@pytest.mark.needs("debconf-set-selections")
+def test_validate_asks_in_every_way_that_was_left_open(run: Run, web: Path, write: Write, only: str) -> None:
+    write("files/web.cfg", f"E>'d-i netcfg/get_hostname' if {only} else ''<E\n")
+    assert run("spec", "check", "web-1", "--project", web).status == 0
+    said = run("spec", "check", "web-1", "--validate", "--project", web)
+    assert (said.status, "at web.cfg:1" in said.err) == (3, True)
+    named = ("--firmware", "bios", "--ip", "dhcp", "-D", "proxy=http://a")
+    assert run("spec", "check", "web-1", "--validate", *named, "--project", web).status == (3 if only == "proxy" else 0)
 
 
 def test_platforms_and_locations_are_listed_with_their_files(run: Run, web: Path, write: Write) -> None:
