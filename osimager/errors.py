@@ -23,15 +23,22 @@ class Place:
 
 
 class OsimagerError(Exception):
-    """Say what happened (`what`), where, and what to do next (`hint`). The status is the process's exit status."""
+    """Say what happened (`what`), where, and what to do next (`hint`). The status is the process's exit status.
+
+    `cause` is one word for programs (`kernel-panic`, `disk-full`), where what happened has a name.
+    """
 
     status = 1
+    cause = ""
 
-    def __init__(self, what: str, *, where: Place | Sequence[Place] | None = None, hint: str | None = None) -> None:
+    def __init__(
+        self, what: str, *, where: Place | Sequence[Place] | None = None, hint: str | None = None, cause: str = ""
+    ) -> None:
         super().__init__(what)
         self.what = what
         self.where: tuple[Place, ...] = () if where is None else (where,) if isinstance(where, Place) else tuple(where)
         self.hint = hint
+        self.cause = cause or self.cause
 
     def __str__(self) -> str:
         places = "".join(f" ({place})" for place in self.where)
@@ -79,6 +86,8 @@ class MachineError(OsimagerError):
 class GuestGone(MachineError):
     """QEMU ended when nobody had asked it to."""
 
+    cause = "guest-gone"
+
     def __init__(self, what: str, *, returncode: int | None = None, stderr: str = "", hint: str | None = None) -> None:
         super().__init__(what, hint=hint)
         self.returncode = returncode
@@ -87,6 +96,8 @@ class GuestGone(MachineError):
 
 class StageTimeout(MachineError):
     """A stage's deadline passed; `seen` is the last proof of life."""
+
+    cause = "deadline"
 
     def __init__(self, what: str, *, seen: str = "", hint: str | None = None) -> None:
         super().__init__(what, hint=hint)

@@ -153,10 +153,18 @@ class DiskActivity(Event):
 
 @dataclass(frozen=True, slots=True)
 class ScreenChanged(Event):
-    """The guest's screen shows something new; `path` is the PNG that was kept, where one was."""
+    """The guest's screen shows something new in `cells` of its cells; `path` is the PNG that was kept, if any."""
 
     digest: str
     path: str = ""
+    cells: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ProofOfLife(Event):
+    """The guest has climbed a rung of its ladder: `firmware`, `kernel`, `answer`, `disk`, `banner`, `login`."""
+
+    of: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,12 +205,15 @@ class ImagePublished(Event):
 
 @dataclass(frozen=True, slots=True)
 class BuildFailed(Event):
-    """The last event of a build that did not make it."""
+    """The last event of a build that did not make it. `cause` is its name in a word, where it has one; `seen` is the
+    end of the guest's console, where there was a guest."""
 
     error: str
     status: int
     hint: str = ""
     evidence: str = ""
+    cause: str = ""
+    seen: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -151,7 +151,8 @@ class _Build:
                 error = Stopped("the build was stopped", hint=f"see it with: osimager logs {self._env.bus.build}")
         hint = error.hint or "" if isinstance(error, OsimagerError) else ""
         said = str(error) or "interrupted"
-        self._env.emit(BuildFailed(said, status, hint, str(evidence or "")))
+        cause, seen = getattr(error, "cause", ""), getattr(error, "seen", "")
+        self._env.emit(BuildFailed(said, status, hint, str(evidence or ""), cause, seen))
         self._folder.update(status=status, ended=self._env.clock.now(), error=self._env.masker.mask(said))
         if not isinstance(error, Exception):
             raise error

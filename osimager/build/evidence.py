@@ -29,10 +29,11 @@ from osimager.events import MachineEnded, MachineStarted, OutputLine, ScreenChan
 from osimager.kept import make_folder, publishing, write_kept
 from osimager.machine.console import serving_console
 from osimager.machine.host import doctor_report
+from osimager.machine.ladder import Ladder
 from osimager.machine.qemu import QemuMachine
 from osimager.machine.watch import watch_machine
 from osimager.plan.digests import to_plain
-from osimager.ports import Communicator, Machine
+from osimager.ports import Communicator
 
 EVIDENCE = "evidence"
 _SCREEN_EVERY_S = 10.0
@@ -59,15 +60,15 @@ done
 
 @contextlib.asynccontextmanager
 async def witnessed(
-    machine: QemuMachine, env: Env, *, role: str, unattended: bool, failing: Failing | None = None
+    machine: QemuMachine, env: Env, *, role: str, ladder: Ladder, failing: Failing | None = None
 ) -> AsyncIterator[None]:
     """Watch the guest while the block runs, keep its screens, and serve its console to `osimager console`.
 
-    A guest that is stuck ends the block with the cause's name (`machine/watch`); `unattended`: so does one that rests,
-    which a guest in which a step of ours runs may do. What an error ends is attended to while the guest is still there.
+    A guest that is stuck ends the block with the cause's name (`machine/watch`); `ladder` is what it has to show before
+    it may rest. What an error ends is attended to while the guest is still there.
     """
     screens = _Screens(machine, role, env)
-    watch = watch_machine(machine, env, unattended=unattended)
+    watch = watch_machine(machine, env, ladder)
     async with serving_console(machine.serial, find_socket(env.places, env.workspace.name, "console")):
         try:
             async with supervised(screens.keep(), watch):
@@ -82,7 +83,7 @@ async def witnessed(
 class _Screens:
     """The pictures of one guest: `screen-ROLE.png` is the last, `screens/` has those before it."""
 
-    def __init__(self, machine: Machine, role: str, env: Env) -> None:
+    def __init__(self, machine: QemuMachine, role: str, env: Env) -> None:
         self._machine = machine
         self._role = role
         self._env = env
@@ -105,10 +106,10 @@ class _Screens:
                 await asyncio.sleep(_SCREEN_EVERY_S)
 
     async def take(self) -> None:
-        """Take a picture; a guest that is gone has none, and that is not what the build should end with."""
+        """Take a picture, or keep the last that was seen; having none is not what the build should end with."""
         with contextlib.suppress(OsimagerError, OSError, TimeoutError):
             async with asyncio.timeout(_LAST_SCREEN_S):
-                await self._machine.screenshot(self._last)
+                await self._machine.keep_screen(self._last)
             stamp = self._env.clock.now().strftime("%H%M%S")
             shutil.copyfile(self._last, self._folder / f"{self._role}-{stamp}.png")
             for old in sorted(self._folder.iterdir(), key=lambda path: path.stat().st_mtime)[:-_MOST_SCREENS]:

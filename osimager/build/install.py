@@ -2,36 +2,35 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import dataclasses
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from osimager.aio import in_thread, supervised
+from osimager.aio import in_thread
 from osimager.build.credentials import Credentials
 from osimager.build.disks import create_disk
 from osimager.build.evidence import witnessed, write_answers
 from osimager.build.machines import InstalledDisk, Rig
 from osimager.config.sections import Rung
 from osimager.env import Env
-from osimager.errors import StageTimeout
-from osimager.events import AnswerFetched
 from osimager.holes import ANSWER_URL, fill_holes
+from osimager.machine.causes import StuckGuest, find_last_word
+from osimager.machine.ladder import CONTINUED, installer_ladder
 from osimager.machine.qemu import DirectBoot, MachineRun, start_machine
 from osimager.media.answer_server import AnswerServer, open_answer_server
 from osimager.media.initrd import append_files
 from osimager.media.iso import extract_boot_files
 from osimager.media.seed import make_seed
-from osimager.plan.deadlines import answer_deadline_s
-from osimager.plan.facts import HostFacts, MediaFacts
+from osimager.plan.facts import MediaFacts
 from osimager.plan.model import BuildPlan, UserNetwork
 from osimager.ports import EndReason
-from osimager.units import format_duration
 
 # Where QEMU's user network puts this host, unless a static network says otherwise (qemu(1), -netdev user).
 _HOST_IN_GUEST = "10.0.2.2"
+_LEAST_INSTALLED_BYTES = 1 << 20  # on the host: an empty qcow2 has a fifth of that
+_LAST_WORDS_LINES = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,39 +78,42 @@ async def install(plan: BuildPlan, media: MediaFacts, seed: Seed, rig: Rig, env:
     )
     for turn in range(plan.install.restarts + 1):
         run = dataclasses.replace(base, direct=direct if turn == 0 else None)
-        if await _run_installer(run, plan, seed, rig, env, first=turn == 0) is EndReason.GUEST_SHUTDOWN:
+        ended = await _run_installer(run, plan, seed, rig, env, first=turn == 0)
+        if ended is EndReason.GUEST_SHUTDOWN:
             break
     return InstalledDisk(disk, variables, seed.credentials)
 
 
 async def _run_installer(run: MachineRun, plan: BuildPlan, seed: Seed, rig: Rig, env: Env, *, first: bool) -> EndReason:
-    """Boot the installer once and wait for its end."""
+    """Boot the installer once and wait for its end. Raises StuckGuest where that left the disk as it was."""
     boot = plan.install.boot
+    ladder = installer_ladder(serves_answers=seed.server is not None) if first else CONTINUED
     async with (
         start_machine(run, env) as machine,
-        witnessed(machine, env, role=run.role, unattended=True, failing=rig.failing),
-        contextlib.AsyncExitStack() as up,
+        witnessed(machine, env, role=run.role, ladder=ladder, failing=rig.failing),
     ):
-        if first and seed.server is not None:
-            await up.enter_async_context(supervised(_expect_answer(run.host, env)))
         if first and boot.rung is Rung.TYPED:
-            await asyncio.sleep(boot.boot_wait_s)
-            command = fill_holes(boot.boot_command, seed.holes)
+            command = f"<wait{boot.boot_wait_s * 1000:.0f}ms>{fill_holes(boot.boot_command, seed.holes)}"
             await machine.type_keys(command, shown=seed.holes.get(ANSWER_URL, ""))
-        return await machine.wait_end()
+        ended = await machine.wait_end()
+        await in_thread(lambda: _check_written(run.disks[0], ended, machine.serial_tail(_LAST_WORDS_LINES)))
+        return ended
 
 
-async def _expect_answer(host: HostFacts, env: Env) -> None:
-    """Die where the installer never asks for its answer file: that is stuck, however long an install may take."""
-    allowed_s = answer_deadline_s(host.accelerator.accelerator)
-    try:
-        async with asyncio.timeout(allowed_s):
-            await env.bus.wait_for(AnswerFetched)
-    except TimeoutError:
-        raise StageTimeout(
-            f"the installer did not fetch its answer file within {format_duration(allowed_s)}",
-            hint="it never booted, has no network, or was not told the address: look at the screenshot and serial log",
-        ) from None
+def _check_written(disk: Path, ended: EndReason, said: str) -> None:
+    """Raise StuckGuest for an installer that ended and had written next to nothing: it did not install."""
+    if disk.stat().st_blocks * 512 >= _LEAST_INSTALLED_BYTES:
+        return
+    how = "restarted" if ended is EndReason.GUEST_RESET else "switched itself off"
+    what = f"the installer {how} and had not written to its disk"
+    if found := find_last_word(said.splitlines()):
+        rule, line = found
+        raise StuckGuest(rule.cause, f"{rule.what}: {line}; then it {how}", hint=rule.hint, seen=said)
+    if ended is EndReason.GUEST_RESET:
+        hint = "it would restart into itself for ever: the console's last lines and the screenshot say why"
+        raise StuckGuest("loop", what, hint=hint, seen=said)
+    hint = "the console's last lines and the screenshot say why"
+    raise StuckGuest("nothing-installed", what, hint=hint, seen=said)
 
 
 async def _direct_boot(plan: BuildPlan, media: MediaFacts, seed: Seed, env: Env) -> DirectBoot | None:

@@ -16,6 +16,7 @@ from osimager.env import Env
 from osimager.events import Notice
 from osimager.kept import make_folder, write_kept
 from osimager.machine.firmware import make_variables
+from osimager.machine.ladder import SYSTEM
 from osimager.machine.qemu import MachineRun, QemuMachine, start_machine
 from osimager.plan.argv import Display
 from osimager.plan.facts import HostFacts
@@ -75,7 +76,7 @@ async def start_installed(plan: BuildPlan, installed: InstalledDisk, rig: Rig, e
     run = dataclasses.replace(run, ssh_port=plan.access.port)
     async with (
         start_machine(run, env) as machine,
-        witnessed(machine, env, role=run.role, unattended=False, failing=rig.failing),
+        witnessed(machine, env, role=run.role, ladder=SYSTEM, failing=rig.failing),
     ):
         yield machine
 

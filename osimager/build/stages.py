@@ -23,6 +23,7 @@ from osimager.errors import (
     StageTimeout,
 )
 from osimager.events import Awaiting, Stage, StageChanged, State
+from osimager.machine.causes import StuckGuest
 from osimager.units import format_duration
 
 T = TypeVar("T")
@@ -119,7 +120,7 @@ class Recorder:
         return 0 if error is None else self._status_of(error)
 
     def _status_of(self, error: BaseException) -> int:
-        if isinstance(error, (GuestGone, StageTimeout)) and self.failed_in is not None:
+        if isinstance(error, (GuestGone, StageTimeout, StuckGuest)) and self.failed_in is not None:
             return STATUS[self.failed_in]
         return error.status if isinstance(error, OsimagerError) else 1
 

@@ -15,6 +15,7 @@ from osimager.build.machines import Rig
 from osimager.env import Env
 from osimager.finalize import verify as trial_by
 from osimager.finalize.seal import Sealed
+from osimager.machine.ladder import SYSTEM
 from osimager.machine.qemu import start_machine
 from osimager.media.seed import make_seed
 from osimager.plan.model import Access, BuildPlan
@@ -45,7 +46,7 @@ async def verify(plan: BuildPlan, trial: Trial, rig: Rig, env: Env) -> trial_by.
         run = dataclasses.replace(run, cds=cds, ssh_port=plan.access.port)
         async with (
             start_machine(run, env) as machine,
-            witnessed(machine, env, role=run.role, unattended=False, failing=rig.failing),
+            witnessed(machine, env, role=run.role, ladder=SYSTEM, failing=rig.failing),
         ):
             yield machine
 

@@ -22,14 +22,18 @@ from osimager.arch import Arch
 from osimager.env import Env
 from osimager.errors import GuestGone, MachineError, OsimagerError, PrerequisiteError, StageTimeout
 from osimager.events import DiskActivity, MachineEnded, MachineStarted, Notice, OutputLine, QmpEvent, ScreenChanged
+from osimager.kept import write_kept
+from osimager.machine.causes import PANIC, StuckGuest, find_last_word
 from osimager.machine.keyboard import Console, parse_lines, run_keys
+from osimager.machine.memory import count_oom_kills
 from osimager.machine.orphan import ended_with_us
 from osimager.machine.png import make_png
-from osimager.machine.qmp import Qmp, render_detail
-from osimager.machine.screen import TEXT_ADDRESS, TEXT_BYTES, Frame, TextScreen, has_changed, make_frame
+from osimager.machine.processor import is_beyond_loader
+from osimager.machine.qmp import Qmp, QmpFailed, render_detail
+from osimager.machine.screen import TEXT_ADDRESS, TEXT_BYTES, Frame, Movement, TextScreen, make_frame
 from osimager.machine.serial import SerialLog
 from osimager.plan.argv import Channels, Display, MachineFiles, render_argv, render_boot_config
-from osimager.plan.facts import HostFacts
+from osimager.plan.facts import Accelerator, HostFacts
 from osimager.plan.model import MachineShape
 from osimager.ports import Endpoint, EndReason
 from osimager.proc import open_child
@@ -38,6 +42,7 @@ _CONNECT_S = 20.0
 _POWER_BUTTON_AGAIN_S = 20.0
 _QUIT_S, _TERM_S, _DRAIN_S = 3.0, 2.0, 2.0
 _LAST_WORDS_S = 1.0  # for what the console still says of a panic
+_LAST_WORDS_LINES = 60
 _STDERR_LINES = 60
 _USERNET_PORT = re.compile(r"^\s*TCP\[HOST_FORWARD\]\s+\d+\s+(\S+)\s+(\d+)\s", re.MULTILINE)
 
@@ -56,6 +61,13 @@ _HINTS: tuple[tuple[str, str, bool], ...] = (
     ("unsupported machine type", "this QEMU lacks that machine: install its full package", True),
     ("gtk initialization failed", "use --display none or vnc", True),
 )
+
+
+_HOST_CAUSES = {
+    "Cannot allocate memory": "host-out-of-memory",
+    "cannot set up guest memory": "host-out-of-memory",
+    "No space left on device": "host-disk-full",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,14 +174,16 @@ class QemuMachine:
         self._qmp = Qmp(self._on_event)
         self._stderr: deque[str] = deque(maxlen=_STDERR_LINES)
         self._ended: asyncio.Future[EndReason] = asyncio.get_running_loop().create_future()
-        self._trouble: asyncio.Future[OsimagerError] = asyncio.get_running_loop().create_future()
+        self._trouble: asyncio.Future[tuple[str, Mapping[str, object]]] = asyncio.get_running_loop().create_future()
         self._waiters = 0
         self._asked = False
         self._is_supervised = False
         self._shutdown_reason = ""
         self._endpoint: Endpoint | None = None
-        self._frame: Frame | None = None
         self._seen: tuple[bytes, Frame] | None = None
+        self._movement = Movement()
+        self._oom_kills = count_oom_kills()
+        self._typing = 0
         self._text_screen = TextScreen()
 
     # What a caller does with it.
@@ -186,6 +200,11 @@ class QemuMachine:
     def pid(self) -> int:
         """Give QEMU's process id."""
         return self._child.pid
+
+    @property
+    def accelerator(self) -> Accelerator:
+        """Give what runs the guest's instructions."""
+        return self._run.host.accelerator.accelerator
 
     @property
     def qmp(self) -> Qmp:
@@ -236,6 +255,20 @@ class QemuMachine:
         finally:
             partial.unlink(missing_ok=True)
 
+    async def keep_screen(self, path: Path) -> None:
+        """Write what the screen shows to `path` as PNG, or what it was last seen to show. Raises where nothing was."""
+        try:
+            await self.screenshot(path)
+        except MachineError:
+            if self._seen is None:
+                raise
+            write_kept(path, make_png(self._seen[0]), mode=0o600)
+
+    @property
+    def is_typing(self) -> bool:
+        """Tell whether keys are being typed into the guest."""
+        return self._typing > 0
+
     async def type_keys(self, command: str, *, shown: str = "") -> None:
         """Type `command`, in Packer's boot command language.
 
@@ -250,7 +283,12 @@ class QemuMachine:
             rest = text.replace(shown, "") if shown else text
             return mask(rest) != rest
 
-        if unseen := await run_keys(lines, console, is_secret=is_secret):
+        self._typing += 1
+        try:
+            unseen = await run_keys(lines, console, is_secret=is_secret)
+        finally:
+            self._typing -= 1
+        if unseen:
             self._env.emit(Notice(f"{unseen} typed lines did not change the guest's screen", level="warning"))
 
     async def look(self) -> Frame:
@@ -271,24 +309,36 @@ class QemuMachine:
         return self._log.tail(lines)
 
     async def disk_activity(self) -> DiskActivity:
-        """Ask QEMU's block counters what the guest has read and written since it started."""
+        """Ask QEMU's block counters what the guest has read and written since it started; firmware has no disks."""
         self._check_running()
         answer = await self._qmp.execute("query-blockstats")
         read = written = 0
         for device in answer if isinstance(answer, list) else []:
+            if str(device.get("node-name", "")).startswith("firmware-"):
+                continue
             stats = device.get("stats", {})
             read += int(stats.get("rd_bytes", 0))
             written += int(stats.get("wr_bytes", 0))
         return DiskActivity(read, written)
 
+    async def runs_kernel(self) -> bool:
+        """Tell by its processor's registers whether the guest is beyond firmware and boot loader."""
+        self._check_running()
+        return is_beyond_loader(await self._qmp.monitor("info registers"))
+
     async def observe(self) -> None:
-        """Put the disks' counters, a screen that changed and the new lines of a text screen on the bus."""
+        """Put the disks' counters, a screen that changed and the new lines of a text screen on the bus.
+
+        A host without room for a picture is left to what QEMU says of its disk.
+        """
         self._env.emit(await self.disk_activity())
-        frame = await self.look()
-        if self._frame is not None and not has_changed(self._frame, frame):
-            return
-        self._frame = frame
-        self._env.emit(ScreenChanged(frame.digest))
+        with contextlib.suppress(QmpFailed, OSError, ValueError):
+            frame = await self.look()
+            if new := self._movement.look(frame):
+                self._env.emit(ScreenChanged(frame.digest, cells=new))
+                await self._read_text()
+
+    async def _read_text(self) -> None:
         if self._run.shape.arch is not Arch.AARCH64:
             for line in self._text_screen.take(await self._read_text_screen()):
                 self._env.emit(OutputLine("screen", line))
@@ -364,9 +414,9 @@ class QemuMachine:
 
     async def _raise_trouble(self) -> None:
         """End the block when QEMU tells of something that stops the guest for good."""
-        error = await self._trouble
+        name, data = await self._trouble
         await asyncio.sleep(_LAST_WORDS_S)
-        raise error
+        raise _trouble_error(name, data, self.serial_tail(_LAST_WORDS_LINES))
 
     def _settle(self, returncode: int) -> None:
         """Decide what the process's end means, tell the bus, and wake those who wait."""
@@ -415,11 +465,16 @@ class QemuMachine:
         for text, hint, is_host in _HINTS:
             if line := next((line for line in self._stderr if text in line), ""):
                 if is_host:
-                    return PrerequisiteError(f"{how}: {line}", hint=hint)
+                    return PrerequisiteError(f"{how}: {line}", hint=hint, cause=_HOST_CAUSES.get(text, ""))
                 return GuestGone(f"{how}: {line}", returncode=returncode, stderr=said, hint=hint)
-        oom = "the host may have run out of memory (see the kernel's log)"
         what = f"{how}: {self._stderr[-1]}" if self._stderr else how
-        return GuestGone(what, returncode=returncode, stderr=said, hint=oom if returncode == -9 else None)
+        if returncode != -signal.SIGKILL:
+            return GuestGone(what, returncode=returncode, stderr=said)
+        if self._oom_kills is not None and (count_oom_kills() or 0) > self._oom_kills:
+            hint = "close something, build fewer at once, or give the guest less with --memory"
+            return PrerequisiteError(f"this host ran out of memory: {how}", hint=hint, cause="host-out-of-memory")
+        hint = "somebody killed it, or the host ran out of memory (see the kernel's log)"
+        return GuestGone(what, returncode=returncode, stderr=said, hint=hint)
 
     async def _read_stderr(self, stream: asyncio.StreamReader) -> None:
         async for raw in stream:
@@ -431,8 +486,8 @@ class QemuMachine:
         if name == "SHUTDOWN":
             self._shutdown_reason = str(data.get("reason", ""))
         self._env.emit(QmpEvent(name, render_detail(data)))
-        if not self._trouble.done() and (error := _trouble_of(name, data)):
-            self._trouble.set_result(error)
+        if not self._trouble.done() and _is_trouble(name, data):
+            self._trouble.set_result((name, data))
 
     async def _end(self) -> None:
         """Go down the ladder, then let go of the monitor. Never raises."""
@@ -477,16 +532,19 @@ class QemuMachine:
             raise GuestGone("the machine has ended", returncode=self._child.returncode)
 
 
-def _trouble_of(name: str, data: Mapping[str, object]) -> OsimagerError | None:
-    """Give the error of an event after which QEMU has stopped the guest (qapi/block-core.json, qapi/run-state.json)."""
+def _is_trouble(name: str, data: Mapping[str, object]) -> bool:
+    """Tell whether the guest stands still for good after an event (qapi/block-core.json, qapi/run-state.json)."""
+    return name == "GUEST_PANICKED" or (name == "BLOCK_IO_ERROR" and data.get("action") == "stop")
+
+
+def _trouble_error(name: str, data: Mapping[str, object], said: str) -> OsimagerError:
+    """Give the error of such an event; why a kernel panicked is what the console `said` last."""
     if name == "GUEST_PANICKED":
-        return MachineError(
-            "the guest's kernel panicked", hint="the console's last lines tell more; try another --cpu or more memory"
-        )
-    if name == "BLOCK_IO_ERROR" and data.get("action") == "stop":
-        what = f"the guest's disk cannot be written on this host: {data.get('reason', 'I/O error')}"
-        return PrerequisiteError(what, hint="free some space, or set OSIMAGER_HOME to a folder on a larger disk")
-    return None
+        rule, line = find_last_word(said.splitlines()) or (PANIC, "")
+        return StuckGuest(rule.cause, f"{rule.what}{line and ': ' + line}", hint=rule.hint, seen=said)
+    what = f"the guest's disk cannot be written on this host: {data.get('reason', 'I/O error')}"
+    hint = "free some space, or set OSIMAGER_HOME to a folder on a larger disk"
+    return PrerequisiteError(what, hint=hint, cause="host-disk-full")
 
 
 def _read(path: Path) -> bytes:

@@ -130,6 +130,32 @@ class Stillness:
         return self._quiet >= (_BLANK_FRAMES if is_blank(frame) else self._wanted)
 
 
+class Movement:
+    """Fed with frames at a gentle rhythm, counts what is new on the screen.
+
+    A cell that shows what it has shown before (a cursor, a spinner) is not new; a countdown and a progress bar are.
+    """
+
+    def __init__(self) -> None:
+        self._last: Frame | None = None
+        self._shown: list[set[int]] = []
+
+    def look(self, frame: Frame) -> int:
+        """Take the next frame and give the number of cells that are new in it; a blank screen has none."""
+        last, self._last = self._last, frame
+        if last is None or (last.width, last.height) != (frame.width, frame.height):
+            self._shown = [{cell} for cell in frame.cells]
+            return 0 if is_blank(frame) else len(frame.cells)
+        if last.cells == frame.cells:
+            return 0
+        new = 0
+        for shown, cell in zip(self._shown, frame.cells, strict=True):
+            if cell not in shown:
+                shown.add(cell)
+                new += 1
+        return new
+
+
 # VGA's text mode: 80 by 25 characters of code page 437 in physical memory, each followed by its attribute.
 TEXT_ADDRESS, TEXT_BYTES = 0xB8000, 80 * 25 * 2
 

@@ -1,7 +1,7 @@
 """Rules over the bus that name why a guest is stuck, long before a deadline would.
 
-A rule is a text on the console or on the text screen, with its patience: how long nothing else may happen before it
-is the cause. A guest that does nothing at all (console, disk, screen and CPU at rest) is stuck without a rule too.
+Three kinds of evidence: what the guest says (`causes`), how far up its ladder of life signs it has come (`ladder`), and
+whether anything moves: console, screen, disk, processor. Silence alone is no failure while one of them does.
 `Diagnostician` only thinks; `watch_machine` looks at the machine at a gentle rhythm and raises what is found.
 """
 
@@ -17,153 +17,67 @@ from pathlib import Path
 from typing import Never, Protocol
 
 from osimager.env import Env
-from osimager.errors import MachineError
 from osimager.events import (
     AnswerFetched,
     AnswerRefused,
     ConnectionTried,
     DiskActivity,
     Event,
+    MachineEnded,
     OutputLine,
+    ProofOfLife,
     QmpEvent,
     ScreenChanged,
     Stamped,
 )
+from osimager.machine.causes import PANIC, Rule, StuckGuest, Weight, find_rule, find_title, outranks
+from osimager.machine.ladder import CONTINUED, Ladder, Proof, Rung, deadline_s
+from osimager.plan.facts import Accelerator
+from osimager.units import format_duration
 
 LOOK_S = 5.0
+FIRST_LOOKS_S = 1.0  # a guest that dies at once leaves a picture too
+_QUICK_LOOKS = 10
 _THINK_S = 1.0
-_SETTLED_S = 3.0  # a panic's last words are still coming
-_WAITING_S = 45.0
-_IDLE_S = 100.0
-_IDLE_UNSEEN_S = 300.0  # where the CPU's use is not known
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long nothing may happen, in seconds; none of it reaches `most_s`, the promise, but `unseen_s`."""
+
+    settled_s: float = 3.0  # a panic's last words are still coming
+    waiting_s: float = 45.0  # a text that waits for someone, and a guest at rest
+    busy_s: float = 100.0  # the same, and its processor is busy: an installer's clock, or work that says nothing
+    rest_s: float = 100.0  # no text that tells, and a guest at rest
+    loader_s: float = 90.0  # no text, and no kernel yet: firmware and boot loaders wait with a busy processor
+    refused_s: float = 60.0  # SSH refuses the key, which a system that still starts may do
+    unseen_s: float = 300.0  # where the processor's use is not known
+    most_s: float = 120.0
+
+
+PATIENCE = Patience()
 _IDLE_CPU = 0.1
-_KEY_REFUSED_S = 60.0
-_MANY_RESETS = 4
+_MANY_RESETS = 3  # without a byte written between them
+_TOO_MANY_RESETS = 6
 _DISK_NOISE_BYTES = 65536
+_WRITTEN_BYTES = 1 << 20  # of a disk that is being installed to: more than a partition table
+_LOADED_BYTES = 100 << 10  # a boot loader and its menu; what firmware reads of a medium is less
+_CLOCK_CELLS = 8  # a clock or a counter on a screen; before a kernel runs, a menu's countdown is all that moves
 # A guest has moved on from a text when, later than the picture it belongs to, so much has followed.
 _SAME_PICTURE_S = 10.0
 _MOVED_ON_LINES = 5
 _MOVED_ON_BYTES = 4 << 20
+_TAIL_LINES = 40
+_REMEMBERED_LINES = 400
+_SHOWN = 200
 
-
-class StuckGuest(MachineError):
-    """A guest that will not get on by itself; `cause` is the rule's name."""
-
-    def __init__(self, cause: str, what: str, *, hint: str, seen: str = "") -> None:
-        super().__init__(what, hint=hint)
-        self.cause = cause
-        self.seen = seen
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """A text that names a cause once `patience_s` have passed. `final`: what follows it cannot mend it."""
-
-    cause: str
-    pattern: re.Pattern[str]
-    what: str
-    hint: str
-    patience_s: float = _WAITING_S
-    final: bool = False
-
-
-def _final(cause: str, pattern: str, what: str, hint: str) -> Rule:
-    return Rule(cause, re.compile(pattern), what, hint, _SETTLED_S, final=True)
-
-
-def _waiting(cause: str, pattern: str, what: str, hint: str) -> Rule:
-    return Rule(cause, re.compile(pattern), what, hint)
-
-
-# The telling ones first: an earlier rule wins over a later one.
-RULES: tuple[Rule, ...] = (
-    _final(
-        "no-root",
-        r"VFS: Unable to mount root fs|VFS: Cannot open root device",
-        "the guest's kernel found no root file system",
-        "the initrd is missing or lacks the disk's driver: look at kernel and initrd of the boot entry",
-    ),
-    _final(
-        "kernel-panic",
-        r"Kernel panic - not syncing|kernel BUG at |Unable to handle kernel NULL pointer",
-        "the guest's kernel panicked",
-        "try another CPU model or more memory (--memory); the console's last lines tell more",
-    ),
-    _waiting(
-        "disk-full",
-        r"No space left on device|not enough free space|is too small to hold|You do not have enough disk space",
-        "the guest's disk is full",
-        "give it a larger one with --disk, or make the partitions in the answer file larger",
-    ),
-    _waiting(
-        "guest-out-of-memory",
-        r"Out of memory: Killed process|Out of memory and no killable processes|System is deadlocked on memory",
-        "the guest ran out of memory",
-        "give it more with --memory",
-    ),
-    _waiting(
-        "answer-not-fetched",
-        r"(?i)could not be retrieved|failed to retrieve the preconfiguration|failed to fetch kickstart|"
-        r"error (?:downloading|fetching).*(?:ks|kickstart|preseed)|Warning:.*failed to download.*(?:ks|kickstart)",
-        "the installer could not fetch its answer file",
-        "it has no network, or the address in its boot arguments is wrong",
-    ),
-    _waiting(
-        "answer-refused",
-        r"(?i)failed to process the preconfiguration file|problem occurred on line \d+ of the kickstart|"
-        r"unknown command: .*kickstart|kickstart.*(?:parse|syntax) error|autoinstall.*(?:invalid|failed validation)|"
-        r"Malformed autoinstall",
-        "the installer refused its answer file",
-        "check the answer file: `osimager plan` shows it as the guest gets it",
-    ),
-    _final(
-        "no-bootable-medium",
-        # SeaBIOS says "Boot failed: …" of each device in turn, an empty disk before the CD too; this comes last.
-        r"No bootable (?:device|option or device)|No boot device|Operating System not found|Missing operating system",
-        "the firmware found nothing to boot",
-        "the ISO is not bootable with this firmware (try --firmware uefi or bios), or the disk holds no system",
-    ),
-    _final(
-        "uefi-shell",
-        r"UEFI Interactive Shell|^Shell> ",
-        "the firmware ended in its UEFI shell: nothing else could be booted",
-        "the ISO or disk has no UEFI boot loader for this architecture",
-    ),
-    _final(
-        "emergency-shell",
-        r"Entering emergency mode|You are in emergency mode|dracut:/#|Give root password for maintenance|"
-        r"Dropping to a shell!|^\(initramfs\)|Generating \"/run/initramfs/rdsosreport",
-        "the guest ended in an emergency shell",
-        "it did not find its root or its installer's image: look at root=, inst.stage2= and the disk's interface",
-    ),
-    _final(
-        "grub-shell",
-        r"^grub rescue>|^grub>|GNU GRUB.*minimal BASH-like",
-        "the boot loader ended in its own shell",
-        "it did not find its configuration or kernel",
-    ),
-    _waiting(
-        "boot-menu",
-        r"Press enter to boot the selected|Use the .* keys to (?:select|change)|Automatic boot in|^boot: ?$|"
-        r"Press \[Tab\] to edit|Press Tab for full configuration",
-        "a boot menu waits for a choice",
-        "say which entry to take (the spec's menu), or type one with --boot typed",
-    ),
-    _waiting(
-        "no-network",
-        r"(?i)network autoconfiguration failed|no DHCP (?:offers|lease)|Network is unreachable|"
-        r"Temporary failure in name resolution|bad archive mirror|Failed to download package",
-        "the guest has no network, or does not reach what it needs there",
-        "check the mirror and proxy in the configuration; with --offline everything must be on the ISO",
-    ),
-    _waiting(
-        "question",
-        r"\[!!?\]|Please make a selection|Continue with autoinstall|Press (?:Enter|any key) to continue|"
-        r"Please respond 'yes' or 'no'|<Go Back>|Prompt: '\?' for help",
-        "the installer asks a question",
-        "the answer file leaves it open: the screenshot and the console show which one",
-    ),
+# What only a kernel or what it started says: its clock before a line, its first line, its service manager.
+_KERNEL_SAYS = re.compile(
+    r"^\[ *\d+\.\d{6}\]|Linux version \d|Run /\S+ as init process|systemd\[1\]:|^Copyright \(c\) .*FreeBSD"
 )
+# What waits for its own limit, and goes on after it: a service manager's job, a boot menu.
+_COUNTS_DOWN = re.compile(r"A (?:start|stop) job is running for |(?:automatically|boot) in \d+|\bin \d+ ?s(?:ec|\b)")
+_NUMBERS = re.compile(r"\d+")
 
 
 @dataclass(slots=True)
@@ -180,20 +94,30 @@ class _Suspicion:
 class Diagnostician:
     """Fed with events and times, says what the guest is stuck in. `started` and `now` are monotonic seconds.
 
-    With `unattended` the guest has to get on by itself (an installer, a system that boots): waiting and idleness are
-    causes too. Else only what is final counts: a guest under provisioning may well be idle.
+    Until the last rung of its ladder the guest has to get on by itself: waiting and resting are causes too. Beyond it
+    only what is final counts: a guest that is being provisioned may well rest.
     """
 
-    def __init__(self, started: float, *, unattended: bool = True) -> None:
-        self._unattended = unattended
-        self._progress_at = started
+    def __init__(self, started: float, ladder: Ladder, accelerator: Accelerator = Accelerator.TCG) -> None:
+        self._ladder = ladder
+        self._accelerator = accelerator
+        self._started = self._progress_at = started
+        self._seen: dict[Proof, float] = {}
         self._suspicion: _Suspicion | None = None
         self._read = self._written = 0
         self._refused_since: float | None = None
         self._refused_path = ""
-        self._resets = 0
+        self._last_try = ""
+        self._fetched_again = ""
+        self._resets = self._idle_resets = 0
         self._written_at_reset = 0
-        self._last_lines: deque[str] = deque(maxlen=3)
+        self._last_lines: deque[str] = deque(maxlen=_TAIL_LINES)
+        self._known_lines: deque[str] = deque(maxlen=_REMEMBERED_LINES)
+
+    @property
+    def seen(self) -> tuple[Proof, ...]:
+        """Give the signs of life that were seen, in their order."""
+        return tuple(self._seen)
 
     def feed(self, event: Event, now: float) -> None:
         """Take one event."""
@@ -202,98 +126,224 @@ class Diagnostician:
                 self._take_line(text, now)
             case DiskActivity(read, written):
                 self._take_disk(read, written, now)
-            case AnswerFetched() | ScreenChanged():
+            case ScreenChanged(cells=cells):
+                self._climb(Proof.FIRMWARE, now)
+                if cells > _CLOCK_CELLS or Proof.KERNEL not in self._seen:
+                    self._go_on(now)
+            case ProofOfLife(of):
+                self._climb(Proof(of), now)
+            case AnswerFetched(name):
+                self._fetched_again = name if self._ladder is CONTINUED else ""
+                self._climb(Proof.ANSWER, now)
                 self._go_on(now)
             case AnswerRefused(path):
                 self._refused_path = path
             case ConnectionTried(outcome):
-                if outcome != "key-refused":
-                    self._refused_since = None
-                elif self._refused_since is None:
-                    self._refused_since = now
+                self._take_try(outcome, now)
             case QmpEvent(name, detail):
                 self._take_qmp(name, detail, now)
             case _:
                 pass
 
+    def hold(self, now: float) -> None:
+        """Count a moment as progress: something of ours is at work (keys are being typed)."""
+        self._go_on(now)
+
     def diagnose(self, now: float, *, cpu: float | None) -> StuckGuest | None:
         """Give the cause, if there is one by now. `cpu`: how busy QEMU was lately (1.0: one core), where known."""
-        if found := self._suspicion:
-            quiet_since = found.since if found.rule.final else max(found.since, self._progress_at)
-            if now - quiet_since >= found.rule.patience_s:
-                return self._stuck(found.rule.cause, f"{found.rule.what}: {found.line}", found.rule.hint)
-        if self._refused_since is not None and now - self._refused_since >= _KEY_REFUSED_S:
-            return self._stuck(
-                "key-refused",
-                f"SSH answers, but refused this build's key for {_KEY_REFUSED_S:.0f} s",
-                "another system or account answers: the answer file did not plant the key, or it was never obeyed",
-            )
-        if self._resets >= _MANY_RESETS:
+        awaited = self._ladder.next_after(self.seen)
+        found = self._diagnose_text(now, cpu) or self._diagnose_loop()
+        if found or awaited is None:
+            return found
+        return self._diagnose_key(now) or self._diagnose_rest(awaited, now, cpu) or self._diagnose_late(awaited, now)
+
+    # What it says.
+
+    def _diagnose_text(self, now: float, cpu: float | None) -> StuckGuest | None:
+        held = self._suspicion
+        if held is None:
+            return None
+        quiet_s = now - (held.since if held.rule.weight is Weight.FINAL else max(held.since, self._progress_at))
+        if quiet_s < self._patience_for(held.rule, cpu):
+            return None
+        title = find_title(tuple(self._last_lines)) if held.rule.weight is Weight.DIALOG else ""
+        said = title if title and held.rule.cause == "question" else held.line
+        if title and title not in said:
+            said = f"{said} (in {title!r})"
+        return self._stuck(held.rule.cause, f"{held.rule.what}: {said}", held.rule.hint)
+
+    def _patience_for(self, rule: Rule, cpu: float | None) -> float:
+        """Give how long `rule`'s text may stand while nothing else happens."""
+        if rule.weight is Weight.FINAL:
+            return PATIENCE.settled_s
+        if rule.weight is Weight.LOADER:
+            return PATIENCE.waiting_s
+        if _is_at_rest(cpu):
+            return PATIENCE.waiting_s
+        return PATIENCE.busy_s if rule.weight is Weight.DIALOG else float("inf")
+
+    def _is_expected(self, rule: Rule) -> bool:
+        """Tell whether `rule` may be a cause where the guest stands now."""
+        if rule.weight is Weight.LOADER:
+            return Proof.KERNEL not in self._seen
+        return rule.weight is Weight.FINAL or self._ladder.next_after(self.seen) is not None
+
+    # What it does over and over.
+
+    def _diagnose_loop(self) -> StuckGuest | None:
+        if self._fetched_again:
             return self._stuck(
                 "loop",
-                f"the guest restarted {self._resets} times without writing to its disk",
+                f"the installer restarted into itself: it fetched {self._fetched_again} once more",
+                "the disk that it installed to does not boot, so the medium does: look at the boot loader's step",
+            )
+        if self._idle_resets >= _MANY_RESETS or self._resets >= _TOO_MANY_RESETS:
+            how = "without writing to its disk" if self._idle_resets >= _MANY_RESETS else "and never got any further"
+            return self._stuck(
+                "loop",
+                f"the guest restarted {self._resets} times {how}{self._last_words()}",
                 "it boots the same thing again and again: look at the boot order and the boot loader",
             )
-        return self._diagnose_idle(now, cpu) if self._unattended else None
+        return None
 
-    def _diagnose_idle(self, now: float, cpu: float | None) -> StuckGuest | None:
-        idle_s = now - self._progress_at
-        if cpu is None and idle_s < _IDLE_UNSEEN_S:
+    def _diagnose_key(self, now: float) -> StuckGuest | None:
+        if self._refused_since is None or now - self._refused_since < PATIENCE.refused_s:
             return None
-        if idle_s < _IDLE_S or (cpu is not None and cpu > _IDLE_CPU):
-            return None
-        last = f"; its console's last line: {self._last_lines[-1]}" if self._last_lines else "; it never said a word"
         return self._stuck(
-            "idle",
-            f"the guest has done nothing for {idle_s:.0f} s: console, screen, disk and CPU are at rest{last}",
-            "it waits for something: the screenshot shows what",
+            "key-refused",
+            f"SSH answers, but refused this build's key for {now - self._refused_since:.0f} s",
+            "another system or account answers: the answer file did not plant the key, or it was never obeyed",
         )
 
+    # How far it came.
+
+    def _diagnose_rest(self, awaited: Rung, now: float, cpu: float | None) -> StuckGuest | None:
+        rest_s = now - self._progress_at
+        if Proof.KERNEL not in self._seen:
+            patience_s = PATIENCE.loader_s
+        elif cpu is None:
+            patience_s = PATIENCE.unseen_s
+        else:
+            patience_s = PATIENCE.rest_s if _is_at_rest(cpu) else float("inf")
+        if rest_s < patience_s:
+            return None
+        cause, what = self._name_rest(awaited)
+        return self._stuck(cause, f"{what}: nothing has moved for {rest_s:.0f} s; {self._standing(now)}", awaited.hint)
+
+    def _name_rest(self, awaited: Rung) -> tuple[str, str]:
+        """Give cause and meaning of a guest that rests before `awaited`."""
+        if awaited.proof is Proof.KERNEL and self._read < _LOADED_BYTES:
+            return "firmware", "the machine is stuck in its firmware: nothing was loaded from its media"
+        if awaited.proof is Proof.BANNER and self._last_try == "no-banner":
+            return "no-network", "the installed system has no network: its SSH port cannot be reached"
+        return awaited.cause, awaited.rests
+
+    def _diagnose_late(self, awaited: Rung, now: float) -> StuckGuest | None:
+        allowed_s = deadline_s(awaited, self._accelerator)
+        last = self._ladder.last_of(self.seen)
+        since = self._started if last is None else self._seen[last.proof]
+        if allowed_s is None or now - since < allowed_s:
+            return None
+        what = f"{awaited.awaited} did not come within {format_duration(allowed_s)}, though the guest is busy"
+        return self._stuck(awaited.cause, f"waited for {what}; {self._standing(now)}", awaited.hint)
+
+    def _standing(self, now: float) -> str:
+        """Say how far the guest came and what it said last."""
+        last = self._ladder.last_of(self.seen)
+        if last is None:
+            return f"it gave no sign of life{self._last_words()}"
+        ago = format_duration(now - self._seen[last.proof])
+        return f"its last sign of life was {last.proof}, {ago} ago{self._last_words()}"
+
+    def _last_words(self) -> str:
+        return f"; its console's last line: {self._last_lines[-1].strip()[:_SHOWN]}" if self._last_lines else ""
+
     def _stuck(self, cause: str, what: str, hint: str) -> StuckGuest:
-        if self._refused_path and cause in ("answer-not-fetched", "question", "idle"):
+        if self._refused_path and cause in ("answer-not-fetched", "question"):
             what += f" (it asked the answer server for {self._refused_path}, which is not there)"
         return StuckGuest(cause, what, hint=hint, seen="\n".join(self._last_lines))
+
+    # What happens.
+
+    def _climb(self, proof: Proof, now: float) -> None:
+        self._seen.setdefault(proof, now)
+        held = self._suspicion
+        if held is not None and not self._is_expected(held.rule):
+            self._suspicion = None
 
     def _take_line(self, text: str, now: float) -> None:
         """Hold a suspicion against the first rule that matches, and let go of it when the guest has moved on."""
         self._last_lines.append(text)
-        self._go_on(now)
-        held = self._suspicion
-        rule = next((rule for rule in RULES if rule.pattern.search(text)), None)
-        if rule is not None and not (rule.final or self._unattended):
+        self._climb(Proof.FIRMWARE, now)
+        if _KERNEL_SAYS.search(text):
+            self._climb(Proof.KERNEL, now)
+        self._note_news(text, now)
+        held, rule = self._suspicion, find_rule(text)
+        if rule is not None and not self._is_expected(rule):
             rule = None
-        if rule is not None and (held is None or RULES.index(rule) < RULES.index(held.rule)):
-            self._suspicion = _Suspicion(rule, text.strip()[:200], now)
-        elif held is not None and not held.rule.final and now - held.since > _SAME_PICTURE_S:
+        if rule is not None and (held is None or outranks(rule, held.rule)):
+            self._suspicion = _Suspicion(rule, text.strip()[:_SHOWN], now)
+        elif held is not None and held.rule.weight is not Weight.FINAL and now - held.since > _SAME_PICTURE_S:
             held.lines_after += rule is not held.rule
             if held.lines_after >= _MOVED_ON_LINES:
                 self._suspicion = None
 
+    def _note_news(self, text: str, now: float) -> None:
+        """Count a line as progress unless it was said before: clocks, status bars and warnings come again and again."""
+        line = _NUMBERS.sub("#", text).strip()
+        if _COUNTS_DOWN.search(text) or line not in self._known_lines:
+            self._known_lines.append(line)
+            self._go_on(now)
+
     def _take_disk(self, read: int, written: int, now: float) -> None:
+        if written >= _WRITTEN_BYTES:
+            self._climb(Proof.DISK, now)
         if read + written - self._read - self._written > _DISK_NOISE_BYTES:
             self._read, self._written = read, written
             self._go_on(now)
         held = self._suspicion
-        if held is None or held.rule.final:
+        if held is None or held.rule.weight is Weight.FINAL:
             return
         if held.disk_bytes is None:
             held.disk_bytes = read + written
         elif read + written - held.disk_bytes > _MOVED_ON_BYTES:
             self._suspicion = None
 
+    def _take_try(self, outcome: str, now: float) -> None:
+        """Take how an attempt at SSH ended. The first of a kind is progress."""
+        if outcome != self._last_try:
+            self._go_on(now)
+        self._last_try = outcome
+        if outcome == "key-refused":
+            self._climb(Proof.BANNER, now)
+            self._refused_since = now if self._refused_since is None else self._refused_since
+            return
+        self._refused_since = None
+        if outcome == "open":
+            self._climb(Proof.BANNER, now)
+            self._climb(Proof.LOGIN, now)
+
+    def _take_qmp(self, name: str, detail: str, now: float) -> None:
+        if name == "RESET" and "guest" in detail:
+            self._resets += 1
+            is_idle = self._written <= self._written_at_reset + _DISK_NOISE_BYTES
+            self._idle_resets = self._idle_resets + 1 if is_idle else 1
+            self._written_at_reset = self._written
+            self._suspicion = None
+            for proof in (Proof.FIRMWARE, Proof.KERNEL, Proof.BANNER):
+                self._seen.pop(proof, None)
+            self._go_on(now)
+        elif name == "GUEST_PANICKED":
+            self._suspicion = self._suspicion or _Suspicion(PANIC, "the guest said so itself (pvpanic)", now)
+
     def _go_on(self, now: float) -> None:
         """Take note that something happens."""
         self._progress_at = now
 
-    def _take_qmp(self, name: str, detail: str, now: float) -> None:
-        if name == "RESET" and "guest" in detail:
-            self._resets = self._resets + 1 if self._written <= self._written_at_reset + _DISK_NOISE_BYTES else 1
-            self._written_at_reset = self._written
-            self._suspicion = None
-            self._go_on(now)
-        elif name == "GUEST_PANICKED":
-            rule = next(rule for rule in RULES if rule.cause == "kernel-panic")
-            self._suspicion = self._suspicion or _Suspicion(rule, "the guest said so itself (pvpanic)", now)
+
+def _is_at_rest(cpu: float | None) -> bool:
+    """Tell whether the guest's processor rests. One that is not known may: a text tells by itself."""
+    return cpu is None or cpu <= _IDLE_CPU
 
 
 class Watched(Protocol):
@@ -304,50 +354,84 @@ class Watched(Protocol):
         """Give QEMU's process id."""
         ...
 
+    @property
+    def accelerator(self) -> Accelerator:
+        """Give what runs its instructions."""
+        ...
+
+    @property
+    def is_typing(self) -> bool:
+        """Tell whether keys are being typed into the guest."""
+        ...
+
     async def observe(self) -> None:
         """Put the disk's counters and what is new on the screen on the bus."""
         ...
 
+    async def runs_kernel(self) -> bool:
+        """Tell whether the processor is beyond firmware and boot loader."""
+        ...
 
-async def watch_machine(machine: Watched, env: Env, *, unattended: bool = True) -> Never:
-    """Watch until the guest is stuck, and raise that as StuckGuest. To be cancelled when the stage is done.
 
-    `unattended`: see Diagnostician; true for INSTALL, START, CONNECT and VERIFY, false for PROVISION to STOP.
-    """
+async def watch_machine(machine: Watched, env: Env, ladder: Ladder) -> Never:
+    """Watch until the guest is stuck, and raise that as StuckGuest. To be cancelled when the stage is done."""
     started = env.clock.monotonic()
-    thinker = Diagnostician(started, unattended=unattended)
+    thinker = Diagnostician(started, ladder, machine.accelerator)
+    told: set[Proof] = set()
 
     def take(stamped: Stamped) -> None:
-        thinker.feed(stamped.event, env.clock.monotonic())
+        if not isinstance(stamped.event, MachineEnded):
+            thinker.feed(stamped.event, env.clock.monotonic())
 
     cpu = _CpuMeter(machine.pid)
-    next_look = started
+    looks, next_look = 0, started
     with env.bus.listening(take):
         while True:
             now = env.clock.monotonic()
             if now >= next_look:
                 await machine.observe()
+                if Proof.KERNEL not in thinker.seen and await machine.runs_kernel():
+                    env.emit(ProofOfLife(Proof.KERNEL))
                 cpu.measure(now)
-                next_look = now + LOOK_S
+                looks += 1
+                next_look = now + (FIRST_LOOKS_S if looks < _QUICK_LOOKS else LOOK_S)
+            if machine.is_typing:
+                thinker.hold(now)
+            for proof in thinker.seen:
+                if proof not in told:
+                    told.add(proof)
+                    env.emit(ProofOfLife(proof))
             if found := thinker.diagnose(now, cpu=cpu.share):
                 raise found
             await asyncio.sleep(_THINK_S)
 
 
 class _CpuMeter:
-    """How much of one core a process has used over the last half minute, by proc(5); None where that is not known."""
+    """How much of one core a process wanted over the last half minute, by proc(5): what it used, and what its threads
+    waited for on a busy host, where the kernel counts that. None where nothing is known."""
 
     def __init__(self, pid: int) -> None:
-        self._file = Path(f"/proc/{pid}/stat")
-        self._samples: deque[tuple[float, float]] = deque(maxlen=int(30 / LOOK_S) + 1)
+        self._process = Path(f"/proc/{pid}")
+        self._samples: deque[tuple[float, float, float]] = deque(maxlen=int(30 / LOOK_S) + 1)
         self.share: float | None = None
 
     def measure(self, now: float) -> None:
+        """Take a sample."""
         self.share = None
         with contextlib.suppress(OSError, ValueError, IndexError):
-            fields = self._file.read_text("ascii").rsplit(")", 1)[1].split()
-            used_s = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-            self._samples.append((now, used_s))
-            first_at, first_used_s = self._samples[0]
-            if now > first_at:
-                self.share = (used_s - first_used_s) / (now - first_at)
+            self._samples.append((now, self._read_used_s(), self._read_waited_s()))
+            first_at, first_used_s, first_waited_s = self._samples[0]
+            _, used_s, waited_s = self._samples[-1]
+            if now > first_at:  # threads that have ended take their waiting with them
+                self.share = (used_s - first_used_s + max(0.0, waited_s - first_waited_s)) / (now - first_at)
+
+    def _read_used_s(self) -> float:
+        fields = (self._process / "stat").read_text("ascii").rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def _read_waited_s(self) -> float:
+        waited_s = 0.0
+        for file in self._process.glob("task/*/schedstat"):
+            with contextlib.suppress(OSError):  # the thread has ended meanwhile
+                waited_s += int(file.read_text("ascii").split()[1]) / 1e9
+        return waited_s

@@ -28,18 +28,15 @@ _IN_GUEST = frozenset({Stage.INSTALL, Stage.CONNECT, Stage.PROVISION, Stage.SEAL
 # TCG was measured at 8 to 20 times the native time for CPU-bound work, and near 1 for the disk: 3 is the whole's.
 _TCG_FACTOR = 3.0
 
-# The slowest way there that was seen: BIOS, ISO, live system of 2 GB from a DVD, 70 s natively.
-_ANSWER_S = 180.0
 
-
-def answer_deadline_s(accelerator: Accelerator) -> float:
-    """Give how long an installer may take to ask for its answer file."""
-    return _ANSWER_S * (_TCG_FACTOR if accelerator is Accelerator.TCG else 1.0)
+def slowness(accelerator: Accelerator) -> float:
+    """Give how much longer a guest's work may take than on real hardware."""
+    return _TCG_FACTOR if accelerator is Accelerator.TCG else 1.0
 
 
 def make_deadlines(accelerator: Accelerator, asked: Sequence[Deadline]) -> tuple[Deadline, ...]:
     """Give every stage's deadline; `asked` ones are taken as they are."""
-    slow = _TCG_FACTOR if accelerator is Accelerator.TCG else 1.0
+    slow = slowness(accelerator)
     own = {stage: seconds * (slow if stage in _IN_GUEST else 1.0) for stage, seconds in _NATIVE_S.items()}
     own.update({deadline.stage: deadline.seconds for deadline in asked})
     return tuple(Deadline(stage, own[stage]) for stage in Stage)

@@ -20,11 +20,13 @@ from osimager.env import Env
 from osimager.errors import GuestGone, MachineError, PrerequisiteError, StageTimeout
 from osimager.events import Event, MachineEnded, MachineStarted, Notice, OutputLine, QmpEvent
 from osimager.machine.accelerator import choose_accelerator, probe
+from osimager.machine.causes import StuckGuest
 from osimager.machine.console import serving_console
 from osimager.machine.firmware import make_variables
 from osimager.machine.host import doctor_report, inspect_host, inspect_qemu
+from osimager.machine.ladder import SYSTEM
 from osimager.machine.qemu import DirectBoot, MachineRun, QemuMachine, start_machine
-from osimager.machine.watch import StuckGuest, watch_machine
+from osimager.machine.watch import watch_machine
 from osimager.plan.facts import Accelerator, HostFacts
 from osimager.plan.model import DiskShape, MachineShape, NicShape, UserNetwork
 from osimager.ports import EndReason, Machine
@@ -364,7 +366,7 @@ async def test_empty_disk_is_named_by_the_watcher(env: Env, host: HostFacts) -> 
         async with (
             asyncio.timeout(LIMIT_S),
             start_machine(run, env) as machine,
-            supervised(watch_machine(machine, env)),
+            supervised(watch_machine(machine, env, SYSTEM)),
         ):
             await machine.wait_end()
 

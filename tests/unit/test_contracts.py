@@ -13,6 +13,8 @@ import pytest
 from osimager import events
 from osimager.build.records import parse_record, render_record
 from osimager.events import Event, Stage, kind_of, parse_stamped
+from osimager.machine.causes import RULES
+from osimager.machine.ladder import CONTINUED, SYSTEM, installer_ladder
 from osimager.registry.entry import parse_registry, render_entry
 
 PAGE = (Path(__file__).parents[2] / "docs/contracts.md").read_text()
@@ -49,6 +51,15 @@ def test_example_of_a_record_is_what_is_read_and_written() -> None:
 def test_every_event_is_read_back_as_it_was_written() -> None:
     for example in examples("event"):
         assert parse_stamped(example).to_json() == example
+
+
+def test_every_cause_is_explained() -> None:
+    explained = set(re.findall(r"`([a-z-]+)`", PAGE.partition("| cause |")[2].partition("A guest is stuck")[0]))
+    ladders = (installer_ladder(serves_answers=True), CONTINUED, SYSTEM)
+    named = {rule.cause for rule in RULES} | {rung.cause for ladder in ladders for rung in ladder.rungs}
+    assert named <= explained
+    own = {"loop", "nothing-installed", "guest-gone", "host-disk-full", "host-out-of-memory", "deadline"}
+    assert explained - named == own
 
 
 def test_example_of_an_image_is_what_the_registry_reads_and_writes() -> None:

@@ -10,7 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from osimager.machine.png import make_png, parse_ppm
-from osimager.machine.screen import Frame, Stillness, TextScreen, has_changed, is_blank, make_frame, parse_text_screen
+from osimager.machine.screen import (
+    Frame,
+    Movement,
+    Stillness,
+    TextScreen,
+    has_changed,
+    is_blank,
+    make_frame,
+    parse_text_screen,
+)
 
 
 def make_ppm(width: int, height: int, lit: set[tuple[int, int]] = frozenset()) -> bytes:  # type: ignore[assignment]
@@ -76,6 +85,21 @@ def test_other_resolution_is_a_change() -> None:
 def text_memory(*lines: str) -> bytes:
     characters = "".join(line.ljust(80) for line in lines).ljust(2000).encode("cp437")
     return b"".join(bytes((code, 7)) for code in characters)
+
+
+def test_cursor_and_spinner_are_no_movement_but_progress_is() -> None:
+    movement = Movement()
+    assert movement.look(frame()) == 0  # blank
+    assert movement.look(frame(1, 2, 3)) == 3
+    assert [movement.look(each) for each in (frame(1, 2), frame(1, 2, 3), frame(1, 2), frame(1, 2, 3))] == [0] * 4
+    assert [movement.look(frame(1, 2, 3, *(9,) * length)) for length in range(1, 4)] == [1, 1, 1]
+
+
+def test_first_screen_and_another_resolution_are_all_new() -> None:
+    movement = Movement()
+    assert movement.look(frame(1, 2)) == 200
+    assert movement.look(frame(1, 2, total=100)) == 100
+    assert movement.look(frame(1, 2, total=100)) == 0
 
 
 def test_text_screen_gives_its_new_lines() -> None:

@@ -1,0 +1,265 @@
+"""What a guest says when it will not get on, and what that means: a table of texts, read line by line.
+
+The texts are those of firmware, boot loaders, kernels and installers as they print them on the console or on a text
+screen. A new one is a line here and one in `tests/unit/machine/test_causes.py`. Knows no times: `watch` has the clock.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from osimager.errors import MachineError
+
+
+class StuckGuest(MachineError):
+    """A guest that will not get on by itself; `seen` is the end of its console."""
+
+    def __init__(self, cause: str, what: str, *, hint: str, seen: str = "") -> None:
+        super().__init__(what, hint=hint, cause=cause)
+        self.seen = seen
+
+
+class Weight(Enum):
+    """How much a text proves. FINAL: the end, whatever follows. DIALOG: the end once nothing follows for some time.
+    DOUBT: the end only where the guest also rests. LOADER: as DIALOG, and only until a kernel runs.
+    """
+
+    FINAL = "final"
+    DIALOG = "dialog"
+    DOUBT = "doubt"
+    LOADER = "loader"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A text and the cause that it names."""
+
+    weight: Weight
+    cause: str
+    pattern: re.Pattern[str]
+    what: str
+    hint: str
+
+
+def _rule(weight: Weight, cause: str, what: str, hint: str, *patterns: str) -> Rule:
+    return Rule(weight, cause, re.compile("|".join(patterns)), what, hint)
+
+
+_MEMORY_HINT = "give it more with --memory"
+_ANSWER_HINT = "check the answer file: `osimager plan` shows it as the guest gets it, evidence/answers as it got it"
+_LOADER_HINT = "look at the menu's paths: the medium lacks a file that its boot loader asks for, or cannot be read"
+
+# The telling ones first: an earlier rule wins over a later one.
+RULES: tuple[Rule, ...] = (
+    _rule(
+        Weight.FINAL,
+        "guest-out-of-memory",
+        "the guest ran out of memory",
+        _MEMORY_HINT,
+        r"Kernel panic - not syncing: (?:Out of memory|System is deadlocked on memory)",
+        r"Initramfs unpacking failed: write error",
+        r"Out of memory and no killable processes",
+    ),
+    _rule(
+        Weight.FINAL,
+        "no-initrd",
+        "the guest's kernel found no root file system: it has no initrd, or one that it cannot read",
+        "look at the initrd of the boot entry: is it there, whole, and made for this kernel?",
+        r"Unable to mount root fs on (?:unknown-block\(0,0\)|\"\")",
+        r"Cannot open root device \"(?:\(null\))?\" or unknown-block\(0,0\)",
+    ),
+    _rule(
+        Weight.FINAL,
+        "no-root",
+        "the guest's kernel found no root file system",
+        "look at root= and the driver of the disk's interface in the initrd",
+        r"VFS: Unable to mount root fs",
+        r"VFS: Cannot open root device",
+    ),
+    _rule(
+        Weight.FINAL,
+        "kernel-panic",
+        "the guest's kernel panicked",
+        "try another CPU model or more memory (--memory); the console's last lines tell more",
+        r"Kernel panic - not syncing",
+        r"kernel BUG at ",
+        r"Unable to handle kernel NULL pointer",
+        r"^panic: ",  # BSD
+    ),
+    _rule(
+        Weight.DIALOG,
+        "disk-full",
+        "the guest's disk is full or too small",
+        "give it a larger one with --disk, or make the partitions in the answer file smaller or larger",
+        r"No space left on device",
+        r"[Nn]ot enough (?:free |disk )?space",
+        r"is too small to (?:hold|be)",
+        r"do(?:es)? not have enough (?:disk |free )?space",
+        r"more space (?:is )?(?:needed|required) (?:on|in)",
+    ),
+    _rule(
+        Weight.DOUBT,
+        "guest-out-of-memory",
+        "the guest ran out of memory",
+        _MEMORY_HINT,
+        r"Out of memory: Killed process",
+        r"(?i:insufficient memory)",
+    ),
+    _rule(
+        Weight.DIALOG,
+        "answer-not-fetched",
+        "the installer could not fetch its answer file",
+        "it has no network, or the address in its boot arguments is wrong",
+        r"(?i:(?:preconfiguration|file needed for preconfiguration) could not be retrieved)",
+        r"(?i:failed to retrieve the preconfiguration)",
+        r"(?i:failed to fetch kickstart)",
+        r"(?i:(?:error|failed|problem).*(?:download|fetch|retriev|read).*(?:kickstart|ks\.cfg|preseed|autoinstall|autoyast))",
+        r"(?i:kickstart.*(?:could not be|cannot be|not) (?:found|read|fetched|downloaded))",
+    ),
+    _rule(
+        Weight.DIALOG,
+        "answer-refused",
+        "the installer refused its answer file",
+        _ANSWER_HINT,
+        r"(?i:failed to process the preconfiguration file)",
+        r"(?i:problem occurred on line \d+ of the kickstart)",
+        r"(?i:unknown command: .*kickstart|kickstart.*(?:parse|syntax) error|error parsing kickstart)",
+        r"(?i:(?:invalid|malformed) (?:kickstart|autoinstall|autoyast))",
+        r"(?i:autoinstall.*(?:invalid|failed validation|validation (?:error|failed)))",
+        r"(?i:(?:error|invalid).*(?:parsing|in) the (?:autoyast|control file|profile))",
+    ),
+    _rule(
+        Weight.DIALOG,
+        "installer-error",
+        "the installer stopped at an error",
+        "the console and the screenshot show which one; what it obeyed is in evidence/answers",
+        r"Failed to run preseeded command|Installation step failed|An installation step failed",
+        r"(?i:an (?:unknown|unexpected) error (?:has )?occurr?ed)",
+        r"(?i:an error (?:has )?occurr?ed(?: during|\. press enter))",
+        r"There was an error running the (?:kickstart|%\w+) script",
+        r"The following error occurred while installing",
+        r"Pane is dead|X startup failed, aborting",
+        r"Unable to install GRUB|Failed to install the boot ?loader",
+    ),
+    _rule(
+        Weight.FINAL,
+        "no-bootable-medium",
+        "the firmware found nothing to boot",
+        "the ISO is not bootable with this firmware (try --firmware uefi or bios), or the disk holds no system",
+        # SeaBIOS says "Boot failed: …" of each device in turn, an empty disk before the CD too; this comes last.
+        r"No bootable (?:device|option or device)|No boot device|Operating System not found|Missing operating system",
+        r"Non-system disk|FATAL: No bootable",
+    ),
+    _rule(
+        Weight.LOADER,  # keys may be typed into it
+        "uefi-shell",
+        "the firmware ended in its UEFI shell: nothing else could be booted",
+        "the ISO or disk has no UEFI boot loader for this architecture",
+        r"UEFI Interactive Shell|^Shell> ",
+    ),
+    _rule(
+        Weight.FINAL,
+        "emergency-shell",
+        "the guest ended in an emergency shell",
+        "it did not find its root or its installer's image: look at root=, inst.stage2= and the disk's interface",
+        r"Entering emergency mode|You are in emergency mode|Reached target emergency\.target",
+        r"dracut:/#|Generating \"/run/initramfs/rdsosreport|Give root password for maintenance",
+        r"Cannot open access to console, the root account is locked",
+        r"Dropping to a shell!|^\(initramfs\)|emergency recovery shell launched|^mountroot> ",
+    ),
+    _rule(
+        Weight.LOADER,
+        "boot-loader",
+        "the boot loader cannot load what it is to boot",
+        _LOADER_HINT,
+        r"^error: .*(?:not found|no such|you need to load the kernel first|unknown file ?system|invalid magic|"
+        r"bad shim|premature end|not a regular file|failure reading)",
+        r"Could not find kernel image|No DEFAULT or UI configuration directive|ISOLINUX.*(?:[Ee]rror|failed)",
+        r"Failed to load (?:ldlinux|COM32|libcom32)|Image checksum error|Loading \S+ failed|invalid or corrupt kernel",
+    ),
+    _rule(
+        Weight.LOADER,  # keys may be typed into it
+        "grub-shell",
+        "the boot loader ended in its own shell",
+        "it did not find its configuration or kernel: " + _LOADER_HINT,
+        r"^grub rescue>|^grub>|GNU GRUB.*minimal BASH-like|^\s*Minimal BASH-like line editing",
+    ),
+    _rule(
+        Weight.LOADER,
+        "boot-menu",
+        "a boot menu waits for a choice",
+        "say which entry to take (the spec's menu), or type one with --boot typed",
+        r"Press enter to boot the selected|Use the .* keys to (?:select|change)|Automatic boot in|^boot:",
+        r"Press \[Tab\] to edit|Press Tab for full configuration|[Pp]ress (?:the )?ENTER (?:key )?to boot",
+        r"^\s*GNU GRUB  version",
+    ),
+    _rule(
+        Weight.DIALOG,
+        "no-network",
+        "the guest has no network, or does not reach what it needs there",
+        "check the mirror and proxy in the configuration; with --offline everything must be on the ISO",
+        r"(?i:network autoconfiguration failed|no ethernet card was detected|no network interfaces? detected)",
+        r"(?i:bad archive mirror|does not seem to support your architecture|error while getting the (?:release )?file)",
+        r"(?i:mirror (?:is|was) (?:either )?not (?:available|accessible|reachable))",
+    ),
+    _rule(
+        Weight.DOUBT,
+        "no-network",
+        "the guest has no network, or does not reach what it needs there",
+        "check the mirror and proxy in the configuration; with --offline everything must be on the ISO",
+        r"(?i:no DHCP (?:offers|lease)|network is unreachable|temporary failure (?:in name resolution|resolving))",
+        r"(?i:failed to download package|could not resolve host)",
+    ),
+    _rule(
+        Weight.DIALOG,
+        "question",
+        "the installer asks a question",
+        "the answer file leaves it open: the screenshot and the console show which one",
+        r"\[!!?\]|Please make a selection|Continue with autoinstall|Press (?:<?[Ee]nter>?|any key) to continue",
+        r"\[Press [Ee]nter to continue\]|Please respond 'yes' or 'no'|<Go Back>|Prompt: '\?' for help",
+    ),
+)
+
+PANIC = next(rule for rule in RULES if rule.cause == "kernel-panic")
+
+
+def find_rule(line: str) -> Rule | None:
+    """Give the first rule that `line` matches, or None."""
+    return next((rule for rule in RULES if rule.pattern.search(line)), None)
+
+
+def find_last_word(lines: Sequence[str]) -> tuple[Rule, str] | None:
+    """Give what ended a guest by the end of its console: the most telling FINAL rule, and its line."""
+    found = [(rule, line.strip()) for line in lines if (rule := find_rule(line)) and rule.weight is Weight.FINAL]
+    return min(found, key=lambda pair: RULES.index(pair[0]), default=None)
+
+
+def outranks(rule: Rule, other: Rule) -> bool:
+    """Tell whether `rule` says more than `other` of the same guest."""
+    return RULES.index(rule) < RULES.index(other)
+
+
+_FRAMED = re.compile(r"\[!+\]\s*(.*?)\s*(?:[├┤|─-]{2}.*|[├┤|─])?$")
+_UNDERLINE = re.compile(r"^\s*(?:-{3,}|={3,})\s*$")
+_SAID_ERROR = re.compile(r"!! ERROR: (.+)")
+
+
+def find_title(lines: Sequence[str]) -> str:
+    """Give what an installer's last dialog is called, and its error where it tells of one; empty where none is seen.
+
+    debian-installer frames it (newt: `┤ [!!] Select a language ├`) or underlines it (text frontend); Anaconda's text
+    mode marks what is left to do (`3) [!] Installation source`).
+    """
+    for at in range(len(lines) - 1, -1, -1):
+        title = ""
+        if framed := _FRAMED.search(lines[at]):
+            title = framed[1]
+        elif at and _UNDERLINE.match(lines[at]):
+            title = lines[at - 1].strip()
+        if title:
+            error = next((said[1] for line in lines[at:] if (said := _SAID_ERROR.search(line))), "")
+            return f"{title}: {error}" if error else title
+    return ""
