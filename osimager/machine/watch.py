@@ -391,6 +391,7 @@ async def watch_machine(machine: Watched, env: Env, ladder: Ladder) -> Never:
             if now >= next_look:
                 await machine.observe()
                 if Proof.KERNEL not in thinker.seen and await machine.runs_kernel():
+                    told.add(Proof.KERNEL)
                     env.emit(ProofOfLife(Proof.KERNEL))
                 cpu.measure(now)
                 looks += 1

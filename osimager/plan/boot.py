@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from osimager.arch import Firmware
 from osimager.config.sections import Rung
 from osimager.errors import MediaError
+from osimager.holes import ANSWER_URL, find_holes
 from osimager.plan.facts import MediaFacts, MenuEntry
 from osimager.plan.model import BootPlan, BuildPlan
 
@@ -16,14 +17,27 @@ from osimager.plan.model import BootPlan, BuildPlan
 def complete_boot(plan: BuildPlan, media: MediaFacts) -> BuildPlan:
     """Give the plan with its direct boot completed from the ISO's own menu; other rungs need nothing of it.
 
-    Raises MediaError that lists the menu's entries where none fits.
+    Raises MediaError where it has none, and typing is no way either.
     """
     boot = plan.install.boot
     if boot.rung is not Rung.DIRECT:
         return plan
-    entry, reason = choose_entry(media.entries, boot, plan.machine.firmware)
+    try:
+        entry, reason = choose_entry(media.entries, boot, plan.machine.firmware)
+    except MediaError as exc:
+        return _typed_instead(plan, exc)
     line = make_command_line(entry.arguments, boot.arguments, boot.drop)
     boot = dataclasses.replace(boot, reason=reason, kernel=entry.kernel, initrds=entry.initrds, command_line=line)
+    return dataclasses.replace(plan, install=dataclasses.replace(plan.install, boot=boot))
+
+
+def _typed_instead(plan: BuildPlan, missing: MediaError) -> BuildPlan:
+    """Go down to the rung of typing, if the spec allows it and what is typed can be filled. Raises `missing`."""
+    boot = plan.install.boot
+    if not boot.spare_command or (ANSWER_URL in find_holes(boot.spare_command) and not plan.install.serve):
+        raise missing
+    reason = f"{missing.what}, so its own loader is typed to"
+    boot = dataclasses.replace(boot, rung=Rung.TYPED, reason=reason, boot_command=boot.spare_command)
     return dataclasses.replace(plan, install=dataclasses.replace(plan.install, boot=boot))
 
 

@@ -87,7 +87,8 @@ class BootPlan:
 
     `menu` is a regular expression for the menu entry to take (empty: the default entry), `arguments` are added to that
     entry's own, of which those that fully match a regex of `drop` are left out. `boot_command` is typed, in Packer's
-    language. `reason` says why this rung was taken.
+    language. `reason` says why this rung was taken. `spare_command` is typed
+    where the rung is DIRECT and the ISO turns out to have no menu.
     """
 
     rung: Rung
@@ -100,6 +101,7 @@ class BootPlan:
     command_line: str = ""
     boot_command: str = ""
     boot_wait_s: float = 0.0
+    spare_command: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -162,6 +162,7 @@ def choose_boot(installer: InstallerSection, options: BuildOptions) -> BootPlan:
         arguments=installer.kernel_arguments,
         drop=installer.drop_arguments,
         boot_command=command if rung is Rung.TYPED else "",
+        spare_command=command if options.boot is None and Rung.TYPED in installer.boot[1:] else "",
         boot_wait_s=installer.boot_wait_s or 0.0,
     )
 

@@ -1,0 +1,237 @@
+"""Faults planted in real guests: a project, a medium and the words of a build that gets stuck, and what it is stuck in.
+
+`tests/guest/test_faults.py` asserts each, `bench/faults.py` measures. What is real is real: debian-installer's own
+kernel and RAM disk, the made installer, GRUB, isolinux and its menus, SeaBIOS and edk2.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from osimager.paths import shipped
+from tests.guest.lab import run
+from tests.guest.tiny import HANG, RESET, SHUTDOWN, make_boot_sector
+
+SYSLINUX = Path("/usr/lib/syslinux/modules/bios")
+ISOLINUX = Path("/usr/lib/ISOLINUX/isolinux.bin")
+NETBOOT, MADE = "debian-12-netboot", "debian-12-made"
+Plant = Callable[["Bench"], tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is planted, and what the build has to say: `cause`, and a text that its message holds."""
+
+    name: str
+    cause: str
+    plant: Plant
+    says: str
+    arch: str = "x86_64"
+    status: int = 6
+    needs: tuple[str, ...] = ()
+    quick: bool = False
+
+
+@dataclass
+class Bench:
+    """Where a fault is planted: a project's folder, for one architecture."""
+
+    folder: Path
+    arch: str
+    _media: dict[str, Path] = field(default_factory=dict)
+
+    def medium(self, name: str) -> Path:
+        """Give a made ISO, from the tests' own cache."""
+        if name not in self._media:
+            ran = run("iso", "make", name, "--arch", self.arch, deadline_s=1500)
+            assert ran.status == 0, ran.err
+            self._media[name] = Path(ran.out.strip())
+        return self._media[name]
+
+    def extract(self, medium: str, inside: str, name: str) -> Path:
+        """Give a file of a made ISO."""
+        target = self.folder / name
+        _xorriso("-osirrox", "on", "-indev", self.medium(medium), "-extract", inside, target)
+        target.chmod(0o644)
+        return target
+
+    def iso(self, files: Mapping[str, bytes | Path], *options: str) -> str:
+        """Write an ISO of `files`, by their names in it."""
+        tree = self.folder / "tree"
+        for name, content in files.items():
+            path = tree / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(content, Path):
+                shutil.copyfile(content, path)
+            else:
+                path.write_bytes(content)
+        target = self.folder / "planted.iso"
+        _xorriso("-as", "mkisofs", "-quiet", "-r", "-J", "-V", "PLANTED", *options, "-o", target, tree)
+        return str(target)
+
+    def change(self, shipped_name: str, wrong: Mapping[str, str]) -> None:
+        """Put a changed copy of a shipped file into the project: it goes before the shipped one."""
+        kind, _, name = shipped_name.partition("/")
+        text = (shipped(kind) / name).read_text()
+        for old, new in wrong.items():
+            assert old in text, f"{old!r} is not in {shipped_name}"
+            text = text.replace(old, new)
+        path = self.folder / shipped_name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def _xorriso(*words: str | Path) -> None:
+    subprocess.run(["xorriso", *words], check=True, capture_output=True, timeout=60)
+
+
+def tiny(ending: bytes) -> Plant:
+    """A medium that boots one sector."""
+
+    def plant(bench: Bench) -> tuple[str, ...]:
+        sector = make_boot_sector("planted\r\n", ending).ljust(2048, b"\0")
+        boot = ("-b", "boot.bin", "-no-emul-boot", "-boot-load-size", "4")
+        return ("--boot", "menu", "--iso", bench.iso({"boot.bin": sector}, *boot))
+
+    return plant
+
+
+def data_only(firmware: str) -> Plant:
+    """A medium that nothing boots from."""
+    return lambda bench: ("--boot", "menu", "--firmware", firmware, "--iso", bench.iso({"readme.txt": b"data\n"}))
+
+
+def no_boot_menu(bench: Bench) -> tuple[str, ...]:
+    """A medium without a boot menu or a loader, booted as the specification says."""
+    return ("--iso", bench.iso({"readme.txt": b"data\n"}))
+
+
+def grub(config: str) -> Plant:
+    """GRUB's own image for UEFI, with a configuration of ours."""
+
+    def plant(bench: Bench) -> tuple[str, ...]:
+        image = bench.extract(NETBOOT, "/boot/grub/efi.img", "efi.img")
+        files: dict[str, bytes | Path] = {"boot/grub/efi.img": image, "boot/grub/grub.cfg": config.encode()}
+        options = ("-e", "boot/grub/efi.img", "-no-emul-boot")
+        return ("--boot", "menu", "--firmware", "uefi", "--iso", bench.iso(files, *options))
+
+    return plant
+
+
+def isolinux(config: str, *modules: str) -> Plant:
+    """The loader of BIOS media, with a configuration of ours; an empty one is left out."""
+
+    def plant(bench: Bench) -> tuple[str, ...]:
+        files: dict[str, bytes | Path] = {f"isolinux/{name}": SYSLINUX / name for name in ("ldlinux.c32", *modules)}
+        files["isolinux/isolinux.bin"] = ISOLINUX
+        if config:
+            files["isolinux/isolinux.cfg"] = config.encode()
+        options = ("-b", "isolinux/isolinux.bin", "-c", "isolinux/boot.cat", "-no-emul-boot")
+        load = ("-boot-load-size", "4", "-boot-info-table")
+        return ("--boot", "menu", "--iso", bench.iso(files, *options, *load))
+
+    return plant
+
+
+def kernel_alone(bench: Bench) -> tuple[str, ...]:
+    """debian-installer's kernel, its RAM disk forgotten."""
+    folder = "install.amd" if bench.arch == "x86_64" else "install.a64"
+    kernel = bench.extract(NETBOOT, f"/{folder}/vmlinuz", "vmlinuz")
+    menu = b"menuentry 'Install' {\n linux /vmlinuz quiet\n}\n"
+    return ("--iso", bench.iso({"vmlinuz": kernel, "boot/grub/grub.cfg": menu}))
+
+
+def cut_initrd(bench: Bench) -> tuple[str, ...]:
+    """debian-installer's kernel, with half of its RAM disk."""
+    kernel = bench.extract(NETBOOT, "/install.amd/vmlinuz", "vmlinuz")
+    whole = bench.extract(NETBOOT, "/install.amd/initrd.gz", "initrd.gz").read_bytes()
+    menu = b"menuentry 'Install' {\n linux /vmlinuz quiet\n initrd /initrd.gz\n}\n"
+    return ("--iso", bench.iso({"vmlinuz": kernel, "initrd.gz": whole[: len(whole) // 2], "boot/grub/grub.cfg": menu}))
+
+
+def answers(medium: str, name: str, wrong: Mapping[str, str], *words: str) -> Plant:
+    """A mistake in a fragment of the answer file."""
+
+    def plant(bench: Bench) -> tuple[str, ...]:
+        bench.change(f"files/debian/{name}", wrong)
+        bench.medium(medium)
+        return ("--iso", medium, *words)
+
+    return plant
+
+
+def late(medium: str, script: str) -> Plant:
+    """A late command of the answer file that also does `script`."""
+    return answers(medium, "finish.cfg", {"  set -e; \\\n": f"  set -e; {script} \\\n"})
+
+
+def arguments(medium: str, wrong: Mapping[str, str], *words: str) -> Plant:
+    """A mistake in the specification, such as in its kernel arguments."""
+
+    def plant(bench: Bench) -> tuple[str, ...]:
+        bench.change("specs/debian/spec.yml", wrong)
+        bench.medium(medium)
+        return ("--iso", medium, *words)
+
+    return plant
+
+
+_URL = "url=>>answer_url<</preseed.cfg"
+_OPEN = {"d-i debian-installer/locale string >>locale<<\n": ""}
+_STOPPED = {f'- "{_URL}"': '- "url=http://10.0.2.2:9/preseed.cfg"'}
+_NO_CARD = {f'- "{_URL}"': f'- "{_URL}"\n    - "modprobe.blacklist=virtio_net"'}
+_GRUB_MENU = "set timeout=-1\nmenuentry 'Install' {\n true\n}\n"
+_GRUB_GRAPHICS = "insmod all_video\ninsmod gfxterm\nterminal_output gfxterm\n" + _GRUB_MENU
+_GRUB_MISSING = "set timeout=1\nset default=0\nmenuentry 'Install' {\n linux /no/such/vmlinuz\n}\n"
+_MENU = "UI vesamenu.c32\nMENU TITLE Install\nLABEL one\n KERNEL /one\n"
+_BOOT_CONFIG = "/target/boot/grub/grub.cfg"
+_OTHER_KEY = {"echo '>>build_public_key<<'": "echo nobody"}
+_OTHER_ROOT = f"sed -i s/root=UUID=/root=UUID=0/ {_BOOT_CONFIG};"
+_SYSLINUX = ("/usr/lib/syslinux/modules/bios/vesamenu.c32",)
+
+FAULTS: tuple[Fault, ...] = (
+    # Firmware and boot loaders.
+    Fault("no-boot-menu", "no-bootable-medium", no_boot_menu, "No bootable device", quick=True),
+    Fault("uefi-no-loader", "no-bootable-medium", data_only("uefi"), "nothing to boot"),
+    Fault("arm-no-loader", "no-bootable-medium", data_only("uefi"), "nothing to boot", arch="aarch64"),
+    Fault("sector-hangs", "firmware", tiny(HANG), "stuck in its firmware"),
+    Fault("sector-resets", "loop", tiny(RESET), "restarted", quick=True),
+    Fault("sector-switches-off", "nothing-installed", tiny(SHUTDOWN), "switched itself off"),
+    Fault("grub-menu", "boot-menu", grub(_GRUB_MENU), "menu"),
+    Fault("grub-graphical-menu", "boot-menu", grub(_GRUB_GRAPHICS), "no kernel was started"),
+    Fault("grub-no-config", "grub-shell", grub("exec_no_such_command\n"), "own shell"),
+    Fault("grub-no-kernel", "boot-loader", grub(_GRUB_MISSING), "no/such/vmlinuz"),
+    Fault("arm-grub-menu", "boot-menu", grub(_GRUB_MENU), "menu", arch="aarch64"),
+    Fault("isolinux-no-config", "boot-loader", isolinux(""), "configuration", needs=_SYSLINUX),
+    Fault("isolinux-prompt", "boot-menu", isolinux("PROMPT 1\nLABEL one\n KERNEL /one\n"), "boot:", needs=_SYSLINUX),
+    Fault(
+        "isolinux-graphical-menu",
+        "boot-menu",
+        isolinux(_MENU, "vesamenu.c32", "libcom32.c32", "libutil.c32"),
+        "no kernel was started",
+        needs=_SYSLINUX,
+    ),
+    # Kernels.
+    Fault("no-initrd", "no-initrd", kernel_alone, "unknown-block(0,0)", quick=True),
+    Fault("cut-initrd", "no-initrd", cut_initrd, "unknown-block(0,0)"),
+    Fault("arm-no-initrd", "no-initrd", kernel_alone, "unknown-block(0,0)", arch="aarch64"),
+    # The real debian-installer.
+    Fault("open-question", "question", answers(NETBOOT, "localisation.cfg", _OPEN), "Select a language"),
+    Fault("server-stopped", "answer-not-fetched", arguments(NETBOOT, _STOPPED), "preconfiguration file"),
+    Fault("no-network", "no-network", arguments(NETBOOT, _NO_CARD), "Ethernet card"),
+    Fault("arm-server-stopped", "answer-not-fetched", arguments(NETBOOT, _STOPPED), "preconfiguration", arch="aarch64"),
+    # The made installer, and what it leaves.
+    Fault("late-command-fails", "installer-error", late(MADE, "exit 7;"), "preseeded command"),
+    Fault("disk-fills", "disk-full", late(MADE, "cat /dev/zero > /target/full;"), "No space left on device"),
+    Fault("disk-too-small", "disk-full", answers(MADE, "packages.cfg", {}, "--disk", "512M"), "too small"),
+    Fault(
+        "wrong-key", "key-refused", answers(MADE, "finish.cfg", {"echo '>>build_public_key<<'": "echo nobody"}), "key"
+    ),
+    Fault("no-root", "emergency-shell", late(MADE, _OTHER_ROOT), "does not exist"),
+    Fault("system-resets", "loop", late(MADE, f"echo reboot > {_BOOT_CONFIG};"), "restarted"),
+    Fault("no-ssh", "no-ssh", late(MADE, "rm /target/usr/sbin/sshd;"), "SSH port does not answer"),
+)
