@@ -145,10 +145,12 @@ class QmpEvent(Event):
 
 @dataclass(frozen=True, slots=True)
 class DiskActivity(Event):
-    """Bytes that the guest has read and written since it started, by QEMU's block counters."""
+    """Bytes that the guest has read and written since it started, by QEMU's block counters; `medium_bytes` of those
+    read are from its CDs."""
 
     read_bytes: int
     written_bytes: int
+    medium_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

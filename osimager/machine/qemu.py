@@ -312,14 +312,15 @@ class QemuMachine:
         """Ask QEMU's block counters what the guest has read and written since it started; firmware has no disks."""
         self._check_running()
         answer = await self._qmp.execute("query-blockstats")
-        read = written = 0
+        read = written = medium = 0
         for device in answer if isinstance(answer, list) else []:
-            if str(device.get("node-name", "")).startswith("firmware-"):
+            node, stats = str(device.get("node-name", "")), device.get("stats", {})
+            if node.startswith("firmware-"):
                 continue
-            stats = device.get("stats", {})
             read += int(stats.get("rd_bytes", 0))
             written += int(stats.get("wr_bytes", 0))
-        return DiskActivity(read, written)
+            medium += int(stats.get("rd_bytes", 0)) if node.startswith("cd") else 0
+        return DiskActivity(read, written, medium)
 
     async def runs_kernel(self) -> bool:
         """Tell by its processor's registers whether the guest is beyond firmware and boot loader."""

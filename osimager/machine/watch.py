@@ -62,6 +62,7 @@ _TOO_MANY_RESETS = 6
 _DISK_NOISE_BYTES = 65536
 _WRITTEN_BYTES = 1 << 20  # of a disk that is being installed to: more than a partition table
 _LOADED_BYTES = 100 << 10  # a boot loader and its menu; what firmware reads of a medium is less
+_KERNEL_BYTES = 8 << 20  # a kernel and its RAM disk, read from a medium
 _CLOCK_CELLS = 8  # a clock or a counter on a screen; before a kernel runs, a menu's countdown is all that moves
 # A guest has moved on from a text when, later than the picture it belongs to, so much has followed.
 _SAME_PICTURE_S = 10.0
@@ -108,7 +109,7 @@ class Diagnostician:
         self._refused_since: float | None = None
         self._refused_path = ""
         self._last_try = ""
-        self._fetched_again = ""
+        self._again = ""
         self._resets = self._idle_resets = 0
         self._written_at_reset = 0
         self._last_lines: deque[str] = deque(maxlen=_TAIL_LINES)
@@ -124,8 +125,10 @@ class Diagnostician:
         match event:
             case OutputLine(source, text) if source in ("serial", "screen"):
                 self._take_line(text, now)
-            case DiskActivity(read, written):
+            case DiskActivity(read, written, medium):
                 self._take_disk(read, written, now)
+                if self._ladder is CONTINUED and Proof.KERNEL not in self._seen and medium >= _KERNEL_BYTES:
+                    self._again = "it loads its kernel from the medium once more"
             case ScreenChanged(cells=cells):
                 self._climb(Proof.FIRMWARE, now)
                 if cells > _CLOCK_CELLS or Proof.KERNEL not in self._seen:
@@ -133,7 +136,8 @@ class Diagnostician:
             case ProofOfLife(of):
                 self._climb(Proof(of), now)
             case AnswerFetched(name):
-                self._fetched_again = name if self._ladder is CONTINUED else ""
+                if self._ladder is CONTINUED:
+                    self._again = f"it fetched {name} once more"
                 self._climb(Proof.ANSWER, now)
                 self._go_on(now)
             case AnswerRefused(path):
@@ -191,10 +195,10 @@ class Diagnostician:
     # What it does over and over.
 
     def _diagnose_loop(self) -> StuckGuest | None:
-        if self._fetched_again:
+        if self._again:
             return self._stuck(
                 "loop",
-                f"the installer restarted into itself: it fetched {self._fetched_again} once more",
+                f"the installer restarted into itself: {self._again}",
                 "the disk that it installed to does not boot, so the medium does: look at the boot loader's step",
             )
         if self._idle_resets >= _MANY_RESETS or self._resets >= _TOO_MANY_RESETS:

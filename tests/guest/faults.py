@@ -180,6 +180,11 @@ def arguments(medium: str, wrong: Mapping[str, str], *words: str) -> Plant:
     return plant
 
 
+def both(*plants: Plant) -> Plant:
+    """Several at once; the last one's words count."""
+    return lambda bench: [plant(bench) for plant in plants][-1]
+
+
 _URL = "url=>>answer_url<</preseed.cfg"
 _OPEN = {"d-i debian-installer/locale string >>locale<<\n": ""}
 _STOPPED = {f'- "{_URL}"': '- "url=http://10.0.2.2:9/preseed.cfg"'}
@@ -189,6 +194,8 @@ _GRUB_GRAPHICS = "insmod all_video\ninsmod gfxterm\nterminal_output gfxterm\n" +
 _GRUB_MISSING = "set timeout=1\nset default=0\nmenuentry 'Install' {\n linux /no/such/vmlinuz\n}\n"
 _MENU = "UI vesamenu.c32\nMENU TITLE Install\nLABEL one\n KERNEL /one\n"
 _BOOT_CONFIG = "/target/boot/grub/grub.cfg"
+_NO_LOADER = "dd if=/dev/zero of=/dev/vda bs=440 count=1;"
+_RESTARTS = {"restarts: 0": "restarts: 1"}
 _OTHER_KEY = {"echo '>>build_public_key<<'": "echo nobody"}
 _OTHER_ROOT = f"sed -i s/root=UUID=/root=UUID=0/ {_BOOT_CONFIG};"
 _SYSLINUX = ("/usr/lib/syslinux/modules/bios/vesamenu.c32",)
@@ -233,5 +240,6 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault("no-root", "emergency-shell", late(MADE, _OTHER_ROOT), "does not exist"),
     Fault("system-resets", "loop", late(MADE, f"echo reboot > {_BOOT_CONFIG};"), "restarted"),
+    Fault("installs-again", "loop", both(late(MADE, _NO_LOADER), arguments(MADE, _RESTARTS)), "restarted into itself"),
     Fault("no-ssh", "no-ssh", late(MADE, "rm /target/usr/sbin/sshd;"), "SSH port does not answer"),
 )

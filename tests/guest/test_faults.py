@@ -6,6 +6,10 @@ events carry the times.
 
 from __future__ import annotations
 
+import os
+import resource
+import signal
+import subprocess
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -14,8 +18,10 @@ from typing import Any
 import pytest
 
 from osimager.machine.watch import PATIENCE
+from tests.guest import faults
 from tests.guest.faults import FAULTS, Bench, Fault
-from tests.guest.lab import run
+from tests.guest.lab import run, started, wait_for_event
+from tests.guest.tiny import HANG
 
 pytestmark = [pytest.mark.guest, pytest.mark.needs("qemu-img", "mmdebstrap", "xorriso")]
 _SIGNS = frozenset(
@@ -67,3 +73,41 @@ def test_fault_is_named_soon_and_leaves_its_evidence(fault: Fault, tmp_path: Pat
 
 def is_of_screen(line: str, event: dict[str, Any]) -> bool:
     return bool(event["kind"] == "output_line" and event["source"] == "screen" and event["text"] == line)
+
+
+def test_guest_that_is_killed_at_once_leaves_a_picture_too(tmp_path: Path) -> None:
+    words = faults.tiny(HANG)(Bench(tmp_path, "x86_64"))
+    with started("build", "debian-12", "--arch", "x86_64", "--accel", "tcg", "--json", *words) as child:
+        event = wait_for_event(child, lambda event: event["kind"] == "machine_started")
+        wait_for_event(child, lambda event: event["kind"] == "screen_changed")
+        os.kill(event["pid"], signal.SIGKILL)
+        failed = wait_for_event(child, lambda event: event["kind"] == "build_failed")
+        child.communicate(timeout=60)
+    assert (failed["cause"], child.returncode) == ("guest-gone", 6)
+    assert (Path(failed["evidence"]) / "screen-installer.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.full
+def test_host_without_the_memory_for_a_guest_is_named(tmp_path: Path) -> None:
+    words = ("--accel", "tcg", "--memory", "3G", "--json", *faults.tiny(HANG)(Bench(tmp_path, "x86_64")))
+    with started("build", "debian-12", "--arch", "x86_64", *words) as child:
+        resource.prlimit(child.pid, resource.RLIMIT_AS, (3 << 30, 3 << 30))  # its children have it too
+        failed = wait_for_event(child, lambda event: event["kind"] == "build_failed")
+        child.communicate(timeout=60)
+    assert (failed["cause"], child.returncode) == ("host-out-of-memory", 4)
+
+
+@pytest.mark.full
+def test_host_whose_disk_fills_up_while_a_guest_writes_is_named(tmp_path: Path) -> None:
+    bench, home = Bench(tmp_path, "x86_64"), tmp_path / "home"
+    home.mkdir()
+    mount: list[str | Path] = ["mount", "-t", "tmpfs", "-o", "size=200m", "tmpfs", home]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("no right to mount a tmpfs on this host")
+    try:
+        words = ("--arch", "x86_64", "--accel", "tcg", "--iso", bench.medium(faults.MADE), "--json")
+        ran = run("build", "debian-12", *words, home=home, deadline_s=900)
+    finally:
+        subprocess.run(["umount", "-l", home], check=True)
+    [failed] = ran.of_kind("build_failed")
+    assert (failed["cause"], ran.status) == ("host-disk-full", 4)

@@ -212,6 +212,19 @@ def test_second_fetch_of_the_answers_is_an_installer_in_a_loop() -> None:
     assert feed((60, AnswerFetched("ks.cfg"))).diagnose(61, cpu=1.0) is None
 
 
+def test_medium_that_boots_once_more_is_an_installer_in_a_loop() -> None:
+    """The second turn is the disk's; what reads from the medium once that has started a kernel is its own affair."""
+    again = feed((8, DiskActivity(12 << 20, 0, 12 << 20)), ladder=CONTINUED)
+    assert cause_of(again.diagnose(9, cpu=1.0)) == "loop"
+    disk = feed(
+        (8, DiskActivity(30 << 20, 0, 40_000)),
+        (9, serial(KERNEL)),
+        (30, DiskActivity(900 << 20, 0, 800 << 20)),
+        ladder=CONTINUED,
+    )
+    assert disk.diagnose(31, cpu=1.0) is None
+
+
 def test_refused_key_is_named_after_a_minute() -> None:
     refused = ConnectionTried("key-refused")
     thinker = feed((10, refused), (20, refused), (69, serial("x")))
