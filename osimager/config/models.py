@@ -18,8 +18,10 @@ from osimager.config.documents import as_written
 from osimager.config.sections import (
     AccessSection,
     DiskInterface,
+    DiskSection,
     InstallerSection,
     MachineSection,
+    NicSection,
     Rung,
     SealSection,
     SeedSection,
@@ -38,13 +40,15 @@ PlaceOf = Callable[[str], Place | None]
 class Kind:
     """What a key takes: `convert` gives the final value or raises ValueError; `schema` says it to editors.
 
-    `fields` is set where it takes a mapping of known keys, `each` where the mapping's keys are free.
+    `fields` is set where it takes a mapping of known keys, `each` where the mapping's keys are free, `listed` where it
+    takes a list of such mappings.
     """
 
     convert: Callable[[Value], object]
     schema: Mapping[str, object]
     fields: Fields | None = None
     each: bool = False
+    listed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +113,13 @@ def _mapping(value: Value) -> dict[str, str]:
     if not isinstance(value, dict):
         raise ValueError(f"a mapping is needed here, not {_said(value)}")
     return {key: str(inner) if isinstance(inner, int | float) else _text(inner) for key, inner in value.items()}
+
+
+def _options(value: Value) -> dict[str, str | None]:
+    """QEMU's options by the id of what they replace or add; false removes."""
+    if not isinstance(value, dict):
+        raise ValueError(f"a mapping is needed here, not {_said(value)}")
+    return {key: None if inner is False else _text(inner) for key, inner in value.items()}
 
 
 def _seconds(value: Value) -> float:
@@ -182,6 +193,10 @@ def _nested(fields: Fields, make: Callable[..., object], *, each: bool = False) 
     return Kind(lambda value: make(**value) if isinstance(value, dict) else value, {}, fields, each)
 
 
+def _items(fields: Fields, make: Callable[..., object]) -> Kind:
+    return Kind(lambda value: tuple(make(**item) for item in value), {}, fields, listed=True)  # type: ignore[union-attr, arg-type]
+
+
 TEXT: Final = Kind(_text, {"type": "string"})
 TEXTS: Final = Kind(_texts, {"anyOf": [{"type": "array", "items": {"type": ["string", "number"]}}, {"type": "string"}]})
 NAMES: Final = Kind(_names, {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]})
@@ -217,14 +232,25 @@ INSTALLER: Final[Fields] = {
     "restarts": Key(_number(0, 100)),
     "sources": Key(MAPPING),
 }
+_INTERFACE: Final = Kind(_member(DiskInterface), {"enum": list(DiskInterface)})
+# A name that the kernel takes for an interface, and an address that one card may have (its first byte even).
+_BRIDGE: Final = _matching(r"(?!\.\.?$)[^\s/:]{1,15}", "the name of a bridge")
+_MAC: Final = _matching(r"[0-9a-f][02468ace](:[0-9a-f]{2}){5}", "a MAC address, such as 52:54:00:12:34:56")
+DISK: Final[Fields] = {"size": Key(_size("m", "1M"), "size_bytes", required=True), "interface": Key(_INTERFACE)}
+NIC: Final[Fields] = {"model": Key(TEXT), "bridge": Key(_BRIDGE), "mac": Key(_MAC)}
 MACHINE: Final[Fields] = {
     "memory": Key(_size("m", "32M", in_mib=True), "memory_mib"),
     "cpus": Key(_number(1, 1024)),
     "disk_size": Key(_size("m", "1M"), "disk_size_bytes"),
     "cpu": Key(TEXT),
     "machine": Key(TEXT),
-    "disk_interface": Key(Kind(_member(DiskInterface), {"enum": list(DiskInterface)})),
+    "disk_interface": Key(_INTERFACE),
     "nic": Key(TEXT),
+    "bridge": Key(_BRIDGE),
+    "mac": Key(_MAC),
+    "disks": Key(_items(DISK, DiskSection)),
+    "nics": Key(_items(NIC, NicSection)),
+    "overrides": Key(Kind(_options, {"type": "object", "additionalProperties": {"type": ["string", "boolean"]}})),
     "firmware": Key(Kind(_member(Firmware, {"efi": "uefi"}), {"enum": [*Firmware, "efi"]})),
     "minimum_memory": Key(_size("m", "0", in_mib=True), "minimum_memory_mib"),
 }
@@ -321,6 +347,11 @@ def _take(
 
 
 def _checked_mapping(kind: Kind, value: Value, path: str, place_of: PlaceOf) -> Any:
+    if kind.listed:
+        if not isinstance(value, list):
+            raise ValueError(f"a list of mappings is needed here, not {_said(value)}")
+        one = Kind(kind.convert, {}, kind.fields)
+        return [_checked_mapping(one, each, f"{path}[{number}]", place_of) for number, each in enumerate(value)]
     if not isinstance(value, dict) or kind.fields is None:
         raise ValueError(f"a mapping is needed here, not {_said(value)}")
     if not kind.each:

@@ -15,6 +15,7 @@ from osimager.config.lookups import Lookups
 from osimager.config.markers import as_list, as_text
 from osimager.config.oldtree import OldBuild, OldSettings, resolve_old
 from osimager.config.provisioners import Needs, Provisioners, places_of, resolve_user
+from osimager.config.qemuargs import map_qemuargs
 from osimager.config.request import Request
 from osimager.config.resolve import hook_needs, missing_files
 from osimager.config.sections import (
@@ -46,8 +47,8 @@ _DECIDED_HERE: Final = frozenset((
 ))
 _MAPPED: Final = frozenset((
     "boot_command", "boot_wait", "cd_files", "cd_label", "cores", "cpu_model", "cpus", "disk_interface", "disk_size",
-    "efi_boot", "firmware", "machine_type", "memory", "net_device", "sockets", "ssh_password", "ssh_port",
-    "ssh_username", "threads",
+    "efi_boot", "firmware", "machine_type", "memory", "net_bridge", "net_device", "qemuargs", "sockets",
+    "ssh_password", "ssh_port", "ssh_username", "threads",
 ))
 # fmt: on
 # What the platform `qemu` runs after a build: it defines a libvirt domain of the image. The registry stands for it.
@@ -99,6 +100,9 @@ def _unmapped(build: OldBuild) -> list[str]:
                 f"{key!r} of Packer's QEMU builder has no counterpart and is left out"
                 + (f" ({place})" if place else "")
             )
+    place = build.merged.place("config", "qemuargs")
+    for argument in map_qemuargs(build.config.get("qemuargs")).left:
+        found.append(f"'qemuargs' {argument!r} of Packer's QEMU builder has no counterpart and is left out ({place})")
     return found
 
 
@@ -179,11 +183,18 @@ class _Mapping:
             "nic": _NICS.get(as_text(config.get("net_device", "virtio")), as_text(config.get("net_device"))),
             "disk_interface": _DISK_INTERFACES.get(as_text(config.get("disk_interface")), "virtio"),
         }
-        for ours, theirs in (("memory", "memory"), ("disk_size", "disk_size"), ("machine", "machine_type")):
+        for ours, theirs in (
+            ("memory", "memory"),
+            ("disk_size", "disk_size"),
+            ("machine", "machine_type"),
+            ("bridge", "net_bridge"),
+        ):
             if theirs in config:
                 values[ours] = config[theirs]
         if as_text(config.get("cpu_model", "host")) not in ("host", "max"):
             values["cpu"] = config["cpu_model"]
+        arguments = map_qemuargs(config.get("qemuargs"))
+        values |= {**arguments.values, "overrides": arguments.overrides}
         return models.make_machine(values, self.place)
 
     def access(self) -> AccessSection:

@@ -81,4 +81,6 @@ def _key(key: Key, *, markers: bool) -> Schema:
     if key.kind.fields is None:
         return dict(key.kind.schema)
     inner = _section(key.kind.fields, markers=markers)
+    if key.kind.listed:
+        return {"type": "array", "items": inner}
     return {"type": "object", "additionalProperties": inner} if key.kind.each else inner

@@ -139,8 +139,29 @@ class InstallerSection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DiskSection:
+    """A disk beside the one that becomes the image."""
+
+    size_bytes: int
+    interface: DiskInterface = DiskInterface.VIRTIO
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NicSection:
+    """A network card beside the first: on QEMU's user network, or on a bridge of this host's."""
+
+    model: str = "virtio"
+    bridge: str | None = None
+    mac: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MachineSection:
-    """The machine that the guest is given. None: the accelerator's or QEMU's own choice."""
+    """The machine that the guest is given. None: the accelerator's or QEMU's own choice.
+
+    `nic`, `bridge` and `mac` are the first network card's, `disk_size_bytes` and `disk_interface` the first disk's.
+    `overrides` are options of QEMU's by the id of the argument that they replace or add; None removes it.
+    """
 
     memory_mib: int = 2048
     cpus: int = 2
@@ -149,6 +170,11 @@ class MachineSection:
     machine: str | None = None
     disk_interface: DiskInterface = DiskInterface.VIRTIO
     nic: str = "virtio"
+    bridge: str | None = None
+    mac: str | None = None
+    disks: tuple[DiskSection, ...] = ()
+    nics: tuple[NicSection, ...] = ()
+    overrides: Mapping[str, str | None] = field(default_factory=dict)
     firmware: Firmware = Firmware.BIOS
     minimum_memory_mib: int = 0
 

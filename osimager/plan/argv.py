@@ -8,8 +8,9 @@ kernel, initrd and command line go by a `-readconfig` descriptor (`render_boot_c
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
@@ -25,6 +26,8 @@ _FIRST_DISK_SLOT, _LAST_DISK_SLOT = 0x10, 0x1D
 _MOST_NICS = _RNG_SLOT - _FIRST_NIC_SLOT
 # QEMU's config file parser takes lines below 1024 bytes and knows no escape (util/qemu-config.c, qemu_config_foreach).
 _CONFIG_LINE_BYTES = 1000
+
+_NAMED = re.compile(r"(?:^|,)(?:id|node-name)=([^,]+)")
 
 # The psABI's levels to models that have at least their features, best first. TCG offers no AVX-512, so no level 4.
 _LEVELS: dict[str, tuple[str, ...]] = {
@@ -112,6 +115,14 @@ def render_argv(shape: MachineShape, host: HostFacts, *, files: MachineFiles, ch
         if argument.value is not None:
             words.append(argument.value)
     return tuple(words)
+
+
+def check_argv(shape: MachineShape, host: HostFacts) -> None:
+    """Refuse now what could not be started later. Raises as `render_argv` does."""
+    somewhere = Path("/somewhere")
+    files = MachineFiles(disks=(somewhere,) * len(shape.disks), cds=(somewhere,) * 2, variables=somewhere)
+    taps = tuple(range(len(shape.nics)))
+    render_argv(shape, host, files=files, channels=Channels(qmp_fd=0, serial_fd=0, taps=taps))
 
 
 def render_boot_config(kernel: Path, initrd: Path | None, command_line: str) -> str:
@@ -383,18 +394,12 @@ def _value(path: Path) -> str:
 
 
 def _overridden(arguments: list[Argument], shape: MachineShape) -> list[Argument]:
-    """Apply the shape's overrides. Raises ConfigError for an id that no argument has."""
+    """Apply the shape's overrides. Raises ConfigError for an id that no argument has, and that adds none."""
     for override in shape.overrides:
-        if override.id is None:
-            arguments.append(Argument(override.option.lstrip("-"), override.argument))
-            continue
-        at = next((i for i, argument in enumerate(arguments) if argument.id == override.id), None)
-        if at is None:
+        at = next((i for i, argument in enumerate(arguments) if argument.id == override.id), len(arguments))
+        named = _NAMED.search(override.argument or "")
+        if at == len(arguments) and (override.option is None or (named and named[1] != override.id)):
             known = ", ".join(argument.id for argument in arguments if argument.id)
             raise ConfigError(f"no QEMU argument has the id {override.id!r}", hint=f"there are: {known}")
-        if override.argument is None:
-            del arguments[at]
-        else:
-            option = override.option.lstrip("-") or arguments[at].option
-            arguments[at] = replace(arguments[at], option=option, value=override.argument)
+        arguments[at : at + 1] = [Argument(override.option, override.argument, override.id)] if override.option else []
     return arguments

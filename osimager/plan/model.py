@@ -41,9 +41,13 @@ class UserNetwork:
 
 @dataclass(frozen=True, slots=True)
 class BridgeNetwork:
-    """A bridge of the host's, through a tap descriptor that the caller opens."""
+    """A bridge of this host's, through a tap descriptor that the caller opens.
+
+    `guest` is the guest's static address; None: it gets one from a server there, and is known by its own packets.
+    """
 
     bridge: str
+    guest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +62,11 @@ class NicShape:
 
 @dataclass(frozen=True, slots=True)
 class DeviceOverride:
-    """A change to the argument list: replace the device `id`, remove it (`argument` None), or add one (`id` None)."""
+    """A change to QEMU's argument list: the argument `id` is replaced, removed (`option` None), or added."""
 
-    id: str | None
-    option: str
-    argument: str | None
+    id: str
+    option: str | None
+    argument: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

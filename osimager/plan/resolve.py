@@ -12,18 +12,20 @@ from osimager.arch import Arch, Firmware, parse_arch
 from osimager.config.catalog import Configuration
 from osimager.config.escapes import escape_for
 from osimager.config.markers import as_text
-from osimager.config.sections import InstallerSection, MachineSection, Rung
+from osimager.config.sections import InstallerSection, MachineSection, NicSection, Rung
 from osimager.errors import ConfigError, ConfigErrors, Place, PrerequisiteError
 from osimager.holes import ANSWER_URL, find_holes
-from osimager.plan.argv import resolve_cpu
+from osimager.plan.argv import check_argv, resolve_cpu
 from osimager.plan.deadlines import make_deadlines
 from osimager.plan.facts import HostFacts
 from osimager.plan.model import (
     Access,
     Answer,
     BootPlan,
+    BridgeNetwork,
     BuildPlan,
     DefValue,
+    DeviceOverride,
     DiskShape,
     InstallPlan,
     MachineShape,
@@ -78,6 +80,7 @@ def resolve_plan(
     boot = choose_boot(sections.installer, _render_typed(configuration, options))
     install = make_install(sections.installer, shape, boot, answers, offline=options.offline)
     _check_names(configuration, shape, host)
+    check_argv(shape, host)
     _check(configuration, install, steps)
     deadlines = make_deadlines(host.accelerator.accelerator, options.deadlines)
     return BuildPlan(
@@ -172,16 +175,19 @@ def make_install(
 ) -> InstallPlan:
     """Decide how the answers reach the installer: over HTTP where an address of ours is asked for, else by seed.
 
-    An offline guest reaches no server (QEMU's `restrict=on`): its answers come by the seed, or inside the initrd where
-    the installer looks there (d-i). Raises ConfigError where there is no such way.
+    An offline guest reaches no server (QEMU's `restrict=on`), and on a bridge the server would be open to others: the
+    answers come by the seed, or inside the initrd where the installer looks there (d-i). Raises ConfigError where there
+    is no such way.
     """
+    is_bridged = isinstance(shape.nics[0].network, BridgeNetwork)
+    who, otherwise = ("an offline guest", "--offline") if offline else ("a guest on a bridge", "the bridge")
     wants_url = any(ANSWER_URL in find_holes(text) for text in (*boot.arguments, boot.boot_command))
-    serve, inject = wants_url and not offline, False
-    if wants_url and offline:
+    serve, inject = wants_url and not (offline or is_bridged), False
+    if wants_url and not serve:
         inject = installer.format == "preseed" and boot.rung is Rung.DIRECT
         if ANSWER_URL in find_holes(boot.boot_command) or not (inject or installer.seed):
             raise ConfigError(
-                "an offline guest cannot fetch its answer file", hint="give the spec a seed, or build without --offline"
+                f"{who} cannot fetch its answer file", hint=f"give the spec a seed, or build without {otherwise}"
             )
         kept = tuple(argument for argument in boot.arguments if ANSWER_URL not in find_holes(argument))
         boot = dataclasses.replace(boot, arguments=kept)
@@ -213,9 +219,45 @@ def make_shape(configuration: Configuration, host: HostFacts, options: BuildOpti
         cpu=section.cpu or _DEFAULT_CPU[arch],
         cpus=options.cpus or min(section.cpus, host.cores),
         memory_mib=_memory_mib(section, options),
-        disks=(DiskShape("disk0", options.disk_bytes or section.disk_size_bytes, section.disk_interface),),
-        nics=(NicShape("nic0", _network(configuration, options), _NIC_MODELS.get(section.nic, section.nic)),),
+        disks=(
+            DiskShape("disk0", options.disk_bytes or section.disk_size_bytes, section.disk_interface),
+            *(DiskShape(f"disk{at}", disk.size_bytes, disk.interface) for at, disk in enumerate(section.disks, 1)),
+        ),
+        nics=_nics(configuration, options),
+        overrides=tuple(_override(name, text) for name, text in section.overrides.items()),
     )
+
+
+def _nics(configuration: Configuration, options: BuildOptions) -> tuple[NicShape, ...]:
+    section = configuration.sections.machine
+    bridges = [bridge for bridge in (section.bridge, *(nic.bridge for nic in section.nics)) if bridge]
+    if bridges and options.offline:
+        hint = f"leave {bridges[0]} out of the machine, or build without --offline"
+        raise ConfigError(f"a guest on the bridge {bridges[0]} is not offline", hint=hint)
+    first = NicShape("nic0", _network(configuration, options), _model(section.nic), section.mac)
+    return (
+        first,
+        *(
+            NicShape(f"nic{at}", _second_network(nic, options), _model(nic.model), nic.mac)
+            for at, nic in enumerate(section.nics, 1)
+        ),
+    )
+
+
+def _model(name: str) -> str:
+    return _NIC_MODELS.get(name, name)
+
+
+def _second_network(nic: NicSection, options: BuildOptions) -> UserNetwork | BridgeNetwork:
+    return BridgeNetwork(nic.bridge) if nic.bridge else UserNetwork(restricted=options.offline)
+
+
+def _override(name: str, text: str | None) -> DeviceOverride:
+    """Read `-device VGA,id=video0`; the dash may be left out."""
+    if text is None:
+        return DeviceOverride(name, None)
+    option, _, argument = text.strip().removeprefix("-").partition(" ")
+    return DeviceOverride(name, option, argument.strip() or None)
 
 
 def _memory_mib(section: MachineSection, options: BuildOptions) -> int:
@@ -228,9 +270,11 @@ def _memory_mib(section: MachineSection, options: BuildOptions) -> int:
     return asked
 
 
-def _network(configuration: Configuration, options: BuildOptions) -> UserNetwork:
-    """Give QEMU's user network; for a static address it takes the place of the location's network."""
+def _network(configuration: Configuration, options: BuildOptions) -> UserNetwork | BridgeNetwork:
+    """Give the bridge, or QEMU's user network; for a static address that takes the place of the location's network."""
     address = _text(configuration, "ip")
+    if bridge := configuration.sections.machine.bridge:
+        return BridgeNetwork(bridge, address if _is_static(address) else None)
     if not _is_static(address):
         return UserNetwork(restricted=options.offline)
     cidr, gateway = _text(configuration, "cidr") or _text(configuration, "subnet"), _text(configuration, "gateway")

@@ -34,7 +34,7 @@ PLATFORM = {
         "boot_command": ["<tab> inst.ks=hd:LABEL=OEMDRV:/ks.cfg<enter>"],
         "ssh_username": "{{user `ssh-username`}}",
         "ssh_password": "{{user `ssh-password`}}",
-        "qemuargs": [["-cpu", "host"]],
+        "qemuargs": [["-cpu", "host"], ["-global", "ICH9-LPC.disable_s3=1"], ["-netdev", "user,id=x"]],
     },
 }
 SPEC: dict[str, Any] = {
@@ -144,7 +144,7 @@ def test_builder_key_without_a_counterpart_is_a_warning_with_its_place(run: Run,
     said = run("plan", "web-9.1", "--data-dir", tree)
     assert said.status == 0
     line = (tree / "platforms/qemu.json").read_text().splitlines().index('  "qemuargs": [') + 1
-    assert "'qemuargs' of Packer's QEMU builder has no counterpart and is left out" in said.err
+    assert "'qemuargs' '-netdev user,id=x' of Packer's QEMU builder has no counterpart and is left out" in said.err
     assert f"platforms/qemu.json:{line}" in said.err
 
 

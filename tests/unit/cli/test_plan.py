@@ -221,3 +221,64 @@ def test_what_this_host_s_qemu_does_not_have_is_told_with_its_line(
     assert said.status == 4
     assert line in said.err
     assert "specs/web/spec.yml:5\n" in said.err
+
+
+MACHINE = """
+  disks: [{size: 1G, interface: scsi}, {size: 512M}]
+  nics: [{model: e1000, mac: "52:54:00:00:00:07"}]
+  overrides: {rng0: false, video0: "-device virtio-vga,id=video0", balloon0: "device virtio-balloon-pci,id=balloon0"}
+"""
+
+
+def test_spec_gives_more_disks_cards_and_overrides(run: Run, web: Path, write: Write) -> None:
+    write("specs/web/spec.yml", WEB.replace("machine: {cpus: 1}", f"machine:\n  cpus: 1{MACHINE}"))
+    shape = plan(run, web)["machine"]
+    assert isinstance(shape, dict)
+    assert [(disk["id"], disk["size_bytes"] >> 20, disk["interface"]) for disk in shape["disks"]][1:] == [
+        ("disk1", 1024, "scsi"),
+        ("disk2", 512, "virtio"),
+    ]
+    assert [(nic["id"], nic["model"], nic["mac"]) for nic in shape["nics"]] == [
+        ("nic0", "virtio-net-pci", None),
+        ("nic1", "e1000", "52:54:00:00:00:07"),
+    ]
+    assert [(each["id"], each["option"], each["argument"]) for each in shape["overrides"]] == [
+        ("rng0", None, None),
+        ("video0", "device", "virtio-vga,id=video0"),
+        ("balloon0", "device", "virtio-balloon-pci,id=balloon0"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("machine", "said"),
+    [
+        ("overrides: {vido0: false}", "no QEMU argument has the id 'vido0'"),
+        ("overrides: {vido0: '-device virtio-vga,id=video0'}", "no QEMU argument has the id 'vido0'"),
+        ("disks: [{interface: scsi}]", "machine.disks[0].size is missing"),
+        ("disks: {size: 1G}", "a list of mappings is needed"),
+        ("nics: [{mac: '52:54:00'}]", "is not a MAC address"),
+        ("nics: [{modell: e1000}]", "modell"),
+        ("bridge: a/b", "is not the name of a bridge"),
+        ("disks: [" + "{size: 1G}, " * 14 + "]", "has room for"),
+    ],
+)
+def test_machine_that_cannot_be_is_told_at_resolve(machine: str, said: str, run: Run, web: Path, write: Write) -> None:
+    write("specs/web/spec.yml", WEB.replace("machine: {cpus: 1}", f"machine: {{{machine}}}"))
+    refused = run("plan", "web-1", "--iso", str(web / "web.iso"), "--project", web)
+    assert (refused.status, said in refused.err) == (3, True), refused.err
+
+
+def test_guest_on_a_bridge_gets_its_answers_by_seed(run: Run, web: Path, write: Write) -> None:
+    bridged = WEB.replace("machine: {cpus: 1}", "machine: {bridge: br0}")
+    write("specs/web/spec.yml", bridged)
+    refused = run("plan", "web-1", "--iso", str(web / "web.iso"), "--project", web)
+    assert (refused.status, "a guest on a bridge cannot fetch its answer file" in refused.err) == (3, True)
+    seeded = bridged.replace(
+        'boot_command: ["<enter>url=>>answer_url<</web.cfg<enter>"]', "boot_command: [x], seed: {label: X}"
+    )
+    write("specs/web/spec.yml", seeded)
+    found = plan(run, web, "--ip", "192.168.77.10", "-D", "cidr=192.168.77.0/24")
+    assert found["install"]["serve"] is False  # type: ignore[index]
+    assert found["machine"]["nics"][0]["network"] == {"bridge": "br0", "guest": "192.168.77.10"}  # type: ignore[index]
+    words = ("--dry-run", "--offline", "--iso", str(web / "web.iso"), "--project", web)
+    assert "a guest on the bridge br0 is not offline" in run("build", "web-1", *words).err

@@ -142,19 +142,24 @@ def test_override_replaces_removes_and_adds() -> None:
         X86,
         overrides=(
             DeviceOverride("video0", "device", "virtio-vga,id=video0"),
-            DeviceOverride("rng0", "device", None),
-            DeviceOverride(None, "-device", "virtio-balloon-pci,id=balloon0"),
+            DeviceOverride("rng0", None),
+            DeviceOverride("balloon0", "device", "virtio-balloon-pci,id=balloon0"),
+            DeviceOverride("s3", "global", "ICH9-LPC.disable_s3=1"),
+            DeviceOverride("cpu", "cpu", "qemu64"),
         ),
     )
     text = as_text(render(shape, HOSTS["linux-tcg"]))
     assert "virtio-vga,id=video0" in text
     assert "VGA,id=video0,addr" not in text
     assert "id=rng0" not in text
-    assert text.endswith("-device virtio-balloon-pci,id=balloon0\n")
+    assert "-cpu qemu64\n" in text
+    assert "-cpu max" not in text
+    assert text.endswith("-device virtio-balloon-pci,id=balloon0\n-global ICH9-LPC.disable_s3=1\n")
 
 
-def test_override_of_an_unknown_id_names_the_known_ones() -> None:
-    shape = dataclasses.replace(X86, overrides=(DeviceOverride("video9", "device", None),))
+@pytest.mark.parametrize("option", [None, "device"])
+def test_override_of_an_unknown_id_names_the_known_ones(option: str | None) -> None:
+    shape = dataclasses.replace(X86, overrides=(DeviceOverride("video9", option, "virtio-vga,id=video0"),))
     with pytest.raises(ConfigError, match="video9") as caught:
         render(shape, HOSTS["linux-tcg"])
     assert "video0" in str(caught.value.hint)
