@@ -168,4 +168,6 @@ def describe_target(asked: BuildRequest, places: Places) -> dict[str, object]:
         "steps": [{"kind": str(step.kind), "place": str(step.place)} for step in sections.steps],
         "seal": to_plain(sections.seal),
         "warnings": list(configuration.warnings),
+        "defs": to_plain(configuration.defs),
+        "packer": to_plain(configuration.packer),
     }

@@ -85,7 +85,7 @@ async def prepare(asked: BuildRequest, env: Env) -> Prepared:
     for answer in plan.install.answers:
         lookups.learn(answer.text)
     for value in plan.defs:
-        lookups.learn(value.value)
+        lookups.learn(value.text)
     return Prepared(plan, configuration, host, lookups.protect)
 
 

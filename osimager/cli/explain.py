@@ -48,7 +48,7 @@ def command(target: str, key: str | None, *, as_json: bool, **said: Any) -> None
         click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
         return
     for row in rows:
-        mark = "" if row["rank"] == 0 else "  overrode "
+        mark = {"": "", "joined": "  joined with ", "overridden": "  overrode "}[str(row["fate"])]
         section = f"  ({row['section']})" if row["section"] else ""
         click.echo(f"{mark}{row['key']} = {row['value']}   {row['place']}{section}")
 
@@ -63,8 +63,11 @@ def _all_keys(configuration: Configuration) -> list[str]:
 def _rows(configuration: Configuration, name: str) -> Iterator[dict[str, object]]:
     from osimager.holes import name_holes
 
+    fate = ""  # the winner; then "joined" while what went before is part of the value, then "overridden"
     for rank, origin in enumerate(configuration.explain(name)):
-        value = origin.value if isinstance(origin.value, str) else json.dumps(origin.value, ensure_ascii=False)
+        is_line = isinstance(origin.value, str) and "\n" not in origin.value
+        value = str(origin.value) if is_line else json.dumps(origin.value, ensure_ascii=False)
         place = {"path": str(origin.place.path), "line": origin.place.line}
         row: dict[str, object] = {"key": name, "value": name_holes(value), "place": str(origin.place), **place}
-        yield {**row, "section": origin.section, "rank": rank}
+        yield {**row, "section": origin.section, "rank": rank, "fate": fate}
+        fate = "joined" if origin.is_joined and fate != "overridden" else "overridden"

@@ -100,7 +100,7 @@ def _render(prepared: Prepared) -> str:
         "deadlines   " + " ".join(f"{each.stage.lower()} {format_duration(each.seconds)}" for each in plan.deadlines),
     ]
     width = max((len(each.name) for each in plan.defs), default=0)
-    lines += ["", "--- defs", *(f"{each.name:<{width}}  {name_holes(each.value)}" for each in plan.defs)]
+    lines += ["", "--- defs", *(f"{each.name:<{width}}  {name_holes(each.text)}" for each in plan.defs)]
     for answer in plan.install.answers:
         lines += ["", f"--- {answer.name}", name_holes(answer.text).rstrip()]
     return "\n".join(lines)

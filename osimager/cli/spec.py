@@ -76,7 +76,10 @@ def _fields(catalog: Catalog, entry: TargetEntry) -> dict[str, str | None]:
 @target_options
 @json_option
 def show(target: str, *, as_json: bool, **said: Any) -> None:
-    """Show what TARGET's spec says, resolved; secrets are not asked for, `secret-KEY` stands in their place."""
+    """Show what TARGET's spec says, resolved; secrets are not asked for, `placeholder-KEY` stands in their place.
+
+    With --json also every def and, of an OSImager 1.x tree, the variables, provisioners and builder for Packer.
+    """
     from osimager.build.checking import describe_target
     from osimager.cli.build import make_request
     from osimager.paths import Places
@@ -87,7 +90,7 @@ def show(target: str, *, as_json: bool, **said: Any) -> None:
         return
     width = max(map(len, fields))
     for name, value in fields.items():
-        if value not in (None, "", [], {}):
+        if name not in ("defs", "packer") and value not in (None, "", [], {}):
             click.echo(f"{name:<{width}}  {_as_line(value)}")
 
 

@@ -256,7 +256,7 @@ class Catalog:
         if broken:
             return ConfigErrors(broken) if len(broken) > 1 else broken[0]
         names = dict.fromkeys(f"{entry.dist}-{entry.version}" for entry in self.targets())
-        close = difflib.get_close_matches(_split_arch(text)[0], names, 3, 0.7)
+        close = difflib.get_close_matches(_split_arch(text)[0].lower(), names, 3, 0.7)
         hint = f"did you mean {' or '.join(close)}?" if close else "`osimager spec list` shows every target"
         where = [place for problem in self.problems for place in problem.where[:1]]
         if where:

@@ -1,27 +1,14 @@
-"""Check many targets at once, and list what there is: what the verbs `spec check`, `spec show` and the lists print."""
+"""Resolve without a host and its secrets, and list what there is: for the verbs that only show and check."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from osimager.config.catalog import Catalog, Configuration, Request, TargetEntry
+from osimager.config.catalog import Catalog, Request
 from osimager.config.documents import Items, Table
-from osimager.config.lookups import Lookups
 from osimager.config.markers import as_list, as_text
-from osimager.errors import ConfigError, ConfigErrors, OsimagerError
-
-
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """What came of checking one target: nothing wrong, or all that is. `needs` and `status` as its spec has them."""
-
-    entry: TargetEntry
-    errors: tuple[OsimagerError, ...] = ()
-    warnings: tuple[str, ...] = ()
-    needs: str | None = None
-    status: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,22 +45,6 @@ class PlaceholderLookups:
         return False
 
 
-def check_targets(catalog: Catalog, requests: Sequence[Request], lookups: Lookups | None = None) -> Iterator[Checked]:
-    """Resolve and render each target; give what is wrong with each. Files that give no target are not among them:
-    see `Catalog.problems`.
-    """
-    for request in requests:
-        _, _, entry = catalog.find_target(request)
-        try:
-            configuration = catalog.resolve(request, lookups or PlaceholderLookups())
-            errors = _render_errors(configuration)
-        except OsimagerError as exc:
-            yield Checked(entry, exc.errors if isinstance(exc, ConfigErrors) else (exc,))
-            continue
-        sections = configuration.sections
-        yield Checked(entry, errors, configuration.warnings, sections.needs, sections.status)
-
-
 def all_requests(catalog: Catalog, *, platform: str = "qemu", location: str = "local") -> list[Request]:
     """Give a request for every target. In an old tree, a spec that is not for `platform` is asked for on its first."""
     requests = []
@@ -93,17 +64,6 @@ def _platforms(catalog: Catalog, document: Table, depth: int = 0) -> list[str]:
         if path is not None and (found := _platforms(catalog, catalog.document(path), depth + 1)):
             return found
     return []
-
-
-def _render_errors(configuration: Configuration) -> tuple[ConfigError, ...]:
-    errors: list[ConfigError] = []
-    for file in configuration.sections.files:
-        for part in file.fragments:
-            try:
-                configuration.render(part.text, part.place)
-            except ConfigError as exc:
-                errors += exc.errors if isinstance(exc, ConfigErrors) else [exc]
-    return tuple(errors)
 
 
 def list_named(catalog: Catalog, kind: str) -> list[Named]:

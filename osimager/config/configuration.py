@@ -10,7 +10,7 @@ from osimager.config.escapes import Escape
 from osimager.config.lookups import Lookups
 from osimager.config.markers import Names, Renderer, as_text
 from osimager.config.merge import Merged
-from osimager.config.network import cidr_values, qualified_name, search_list, server_list, server_values
+from osimager.config.network import check_servers, cidr_values, qualified_name, search_list, server_list, server_values
 from osimager.config.request import Request
 from osimager.config.sections import Origin, Sections, Target, Value
 from osimager.errors import ConfigError, Place
@@ -22,6 +22,7 @@ ASKED = Place("(command line)")
 _EMPTY_BY_DEFAULT = ("domain", "dns1", "dns2", "dns3", "ntp1", "ntp2", "proxy", "mirror", "ip")
 # What only a build knows: holes until then.
 _HOLES = (ANSWER_URL, BUILD_PUBLIC_KEY, BUILD_PASSWORD, BUILD_PASSWORD_CRYPT)
+_FREE_SECTIONS = ("defs", "variables", "evars", "config")
 _EMPTY_NETWORK = ("subnet", "prefix", "netmask", "gateway")
 
 
@@ -157,6 +158,12 @@ def add_computed(defs: Defs, request: Request, name: str) -> None:
     def raw(kind: str) -> Value:
         return defs.value(kind, None) if defs.is_defined(kind) else None
 
+    for kind in ("dns", "ntp"):
+        try:
+            check_servers(raw(kind))
+        except ValueError as exc:
+            hint = f"write {kind}: {{servers: [ADDRESS]" + (", search: [DOMAIN]}" if kind == "dns" else "}")
+            raise ConfigError(f"{kind}: {exc}", where=defs.merged.place("defs", kind), hint=hint) from None
     for key in _EMPTY_BY_DEFAULT:
         computed[key] = lambda: ""
     for key in _EMPTY_NETWORK:
@@ -171,7 +178,7 @@ def add_computed(defs: Defs, request: Request, name: str) -> None:
     computed["fqdn"] = lambda: qualified_name(
         name, is_given=request.name is not None, asked=request.fqdn, domain=defs.text("domain")
     )
-    computed["hostname"] = lambda: name.partition(".")[0]
+    computed["hostname"] = lambda: (request.name or request.fqdn or name).partition(".")[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,6 +196,8 @@ class Configuration:
     merged: Merged
     names: Defs
     warnings: tuple[str, ...] = ()
+    packer: Mapping[str, Value] | None = None
+    """What OSImager 1.x would hand to Packer; only of a target of its data tree."""
 
     def render(self, text: str, place: Place | None = None, escape: Escape | None = None) -> str:
         """Give `text` with every marker resolved. Raises ConfigError with the line in `place` that went wrong.
@@ -218,6 +227,16 @@ class Configuration:
 
     def _section_origins(self, section: str, name: str) -> tuple[Origin, ...]:
         return tuple(reversed(self.merged.origins.get(section, {}).get(name, [])))
+
+
+def render_keys(merged: Merged, renderer: Renderer) -> None:
+    """Replace the markers in the keys of the sections whose keys are free."""
+    for section in _FREE_SECTIONS:
+        table, origins = merged.tables[section], merged.origins.get(section, {})
+        for key in [key for key in table if ">" in key]:
+            name = renderer.render(key, merged.place(section, key))
+            table[name] = table.pop(key)
+            origins[name] = origins.pop(key, [])
 
 
 def make_renderer(defs: Defs, lookups: Lookups) -> Renderer:

@@ -27,7 +27,7 @@ from osimager.config.expressions import ExpressionError, evaluate, parse_express
 from osimager.config.lookups import Lookups
 from osimager.config.values import Value
 from osimager.crypt import Method, crypt
-from osimager.errors import ConfigError, Place
+from osimager.errors import ConfigError, ConfigErrors, Place
 from osimager.holes import CLOSE, OPEN
 
 MOST_BODY: Final = 4096
@@ -201,16 +201,25 @@ class Renderer:
         """Give `text` with every marker replaced. `where` is the place of the text's first line.
 
         `escape` is applied to what markers give, except for `%>` and `E>`: those are written by the author.
+        Raises ConfigError, ConfigErrors for several wrong markers.
         """
-        out = []
+        out: list[str] = []
+        errors: list[ConfigError] = []
         for part in self._parse(text, where):
             if isinstance(part, str):
                 out.append(part)
                 continue
-            line = _line_of(text, part.at, where)
-            value = as_text(self.resolve(part, line))
-            out.append(value if escape is None or part.kind in ("%>", "E>") else _escaped(value, escape, line))
+            try:
+                out.append(self._render(part, _line_of(text, part.at, where), escape))
+            except ConfigError as exc:
+                errors.append(exc)
+        if errors:
+            raise ConfigErrors(errors) if len(errors) > 1 else errors[0]
         return "".join(out)
+
+    def _render(self, marker: Marker, where: Place | None, escape: Escape | None) -> str:
+        value = as_text(self.resolve(marker, where))
+        return value if escape is None or marker.kind in ("%>", "E>") else _escaped(value, escape, where)
 
     def resolve_value(self, value: Value, where: Place | None = None) -> Value:
         """Give `value` with every marker in it replaced, all levels down; a marker that is the whole text keeps its

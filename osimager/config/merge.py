@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from osimager.arch import ALIASES, Arch
 from osimager.config.documents import Items, Table, as_written
 from osimager.config.markers import as_text
 from osimager.config.sections import Origin, Value
@@ -35,8 +36,11 @@ BUILDER_KEYS: Final[Mapping[str, tuple[str, str]]] = {
 }
 _SPECIFIC_KEYS: Final = frozenset(f"{name}_specific" for name in SPECIFICS)
 _HANDLED: Final = frozenset((*TABLE_SECTIONS, *LIST_SECTIONS, *_SPECIFIC_KEYS, "method", "merge", "include"))
-# What OSImager's data calls UEFI.
-_FIRMWARE_NAMES: Final = {"uefi": ("uefi", "efi"), "efi": ("efi", "uefi")}
+# Other names of the same thing: OSImager's data calls UEFI so, and people call architectures as their vendors do.
+_OTHER_NAMES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
+    "firmware": {"uefi": ("efi",), "efi": ("uefi",)},
+    "arch": {arch: tuple(name for name, of in ALIASES.items() if of is arch) for arch in Arch},
+}
 
 
 @dataclass(slots=True)
@@ -119,12 +123,14 @@ class Merger:
         for key, value in given.items():
             if key == "merge" or (section == "defs" and key in self.protected):
                 continue
-            joined = _join(self.merged.tables[section].get(key), value) if key in keys else value
-            self.merged.put(section, key, joined, Origin(given.place(key), label, value))
+            is_joined = key in keys and self.merged.tables[section].get(key) is not None
+            result = _join(self.merged.tables[section].get(key), value) if is_joined else value
+            origin = Origin(given.place(key), label, result, is_joined)
+            self.merged.put(section, key, result, origin)
             if section == "config" and key in self.builder_keys:
-                self.merged.put(*self.builder_keys[key], joined, Origin(given.place(key), label, value))
+                self.merged.put(*self.builder_keys[key], result, origin)
             if section == "machine" and key == "firmware":  # what fragments and firmware_specific ask for
-                self.merged.put("defs", key, joined, Origin(given.place(key), label, value))
+                self.merged.put("defs", key, result, origin)
 
     def _lay_list(self, section: str, given: Items, via: tuple[str, ...], method: str) -> None:
         target = self.merged.lists[section]
@@ -178,7 +184,7 @@ class Merger:
         except re.error as exc:
             hint = "a plain name, or a Python regular expression"
             raise ConfigError(f"{pattern!r} is not a regular expression: {exc}", where=where, hint=hint) from None
-        names = _FIRMWARE_NAMES.get(name, (name,)) if kind == "firmware" else (name,)
+        names = (name, *_OTHER_NAMES.get(kind, {}).get(name, ()))
         return any(compiled.fullmatch(candidate) for candidate in names)
 
 

@@ -59,6 +59,24 @@ def server_values(prefix: str, servers: Sequence[str]) -> dict[str, str]:
     return {f"{prefix}{number}": server for number, server in enumerate(servers, 1)}
 
 
+def check_servers(value: object) -> None:
+    """Refuse a `dns` or `ntp` def that names no servers. Raises ValueError with a sentence."""
+    if isinstance(value, Mapping):
+        unknown = [key for key in value if key not in ("servers", "search")]
+        if unknown:
+            raise ValueError(f"the key {unknown[0]!r} is unknown here")
+        parts = list(value.values())
+    else:
+        parts = [value]
+    for part in parts:
+        if not (part is None or isinstance(part, str) or (isinstance(part, list) and all(map(_is_text, part)))):
+            raise ValueError("a list of texts is needed here")
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
 def server_list(value: object) -> tuple[str, ...]:
     """Give the servers of a `dns` or `ntp` def: `{servers: […]}`, a list, or one as text."""
     if isinstance(value, Mapping):

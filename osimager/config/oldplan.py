@@ -78,6 +78,7 @@ def configure_old(catalog: Catalog, request: Request, lookups: Lookups) -> Confi
         merged=build.merged,
         names=build.names,
         warnings=(*build.warnings, *_unmapped(build)),
+        packer=build.packer(),
     )
 
 

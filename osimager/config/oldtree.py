@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlparse
 
-from osimager.config.configuration import Defs, make_renderer
-from osimager.config.documents import Table, parse_scalar
+from osimager.config.configuration import Defs, make_renderer, render_keys
+from osimager.config.documents import Table
 from osimager.config.lookups import Lookups
 from osimager.config.markers import Renderer, as_text
 from osimager.config.merge import Merged, Merger
@@ -25,6 +25,7 @@ from osimager.config.resolve import (
     check_support,
     checked,
     find_included,
+    parse_define,
     parse_defines,
     raise_all,
     required,
@@ -102,12 +103,10 @@ def resolve_old(catalog: Catalog, request: Request, lookups: Lookups, settings: 
     if request.firmware is not None:
         typed.setdefault("firmware", {"uefi": "efi"}.get(request.firmware, request.firmware))
     _lay_settings(merged, catalog, settings, target)
-    merger = Merger(merged, dict(typed), lambda name, where: find_included(catalog, name, where))
+    asked = {key: parse_define(text) for key, text in typed.items()}
+    merger = Merger(merged, asked, lambda name, where: find_included(catalog, name, where))
     _lay_files(catalog, target, merger, entry.spec)
-    defines = {
-        key: text if isinstance(merged.tables["defs"].get(key), str) else parse_scalar(text)
-        for key, text in typed.items()
-    }
+    defines = {key: parse_define(text, merged.tables["defs"].get(key)) for key, text in typed.items()}
     folders = {"data_path": str(catalog.roots.old_tree), "spec_dir": str(entry.spec.parent)}
     fixed: dict[str, Value] = {**_fixed(request, target, merged, settings), **folders}
     defs = Defs(merged, defines, fixed, request.given)
@@ -118,6 +117,7 @@ def resolve_old(catalog: Catalog, request: Request, lookups: Lookups, settings: 
         raise_all(wrong)
     renderer = make_renderer(defs, lookups)
     _add_computed(defs, request, str(fixed["name"]), settings)
+    render_keys(merged, renderer)
     old = _Old(catalog, target, defs, renderer)
     old.warnings = [f"{error.what}; {error.hint} ({error.where[0]})" for error in wrong]
     return old.build(entry.spec)

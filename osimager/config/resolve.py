@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from osimager.arch import ALIASES
 from osimager.config import models
-from osimager.config.configuration import Configuration, Defs, add_computed, make_renderer
+from osimager.config.configuration import Configuration, Defs, add_computed, make_renderer, render_keys
 from osimager.config.documents import Items, Table, parse_scalar
 from osimager.config.lookups import Lookups
 from osimager.config.markers import Renderer, as_list, as_text
@@ -62,6 +62,19 @@ def parse_defines(defines: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
+def parse_define(text: str, below: Value = "") -> Value:
+    """Give what `-D` means by its text: a YAML scalar, but a text where `below`, the value that it replaces, is one."""
+    if text.startswith(('"', "'")):
+        from osimager.config.documents_yaml import load_yaml
+
+        try:
+            quoted = load_yaml(Path("-D"), text)
+        except ConfigError:
+            quoted = None
+        return quoted if isinstance(quoted, str) else text
+    return text if isinstance(below, str) else parse_scalar(text)
+
+
 def resolve(catalog: Catalog, request: Request, lookups: Lookups) -> Configuration:
     """Resolve one target. Raises UsageError for an unknown one, ConfigErrors with all that is wrong in its files."""
     check_asked(request.name, request.ip, request.fqdn)
@@ -69,20 +82,22 @@ def resolve(catalog: Catalog, request: Request, lookups: Lookups) -> Configurati
     platform, location, entry = catalog.find_target(request)
     target = Target(platform, location, entry.dist, entry.version, entry.arch)
     typed = parse_defines(request.defines)
+    asked: dict[str, Value] = {} if request.firmware is None else {"firmware": request.firmware}
     merged = Merged()
-    defines: dict[str, Value] = dict(typed)
-    merger = Merger(merged, defines, lambda name, where: find_included(catalog, name, where), builder_keys=BUILDER_KEYS)
-    _lay_all(catalog, request, target, merger)
-    for key, text in typed.items():
-        was_text = isinstance(merged.tables["defs"].get(key), str)
-        defines[key] = text if was_text else parse_scalar(text)
-    if request.firmware is not None:
-        defines.setdefault("firmware", request.firmware)
+    merger = Merger(
+        merged,
+        defines={key: parse_define(text) for key, text in typed.items()} | asked,
+        include=lambda name, where: find_included(catalog, name, where),
+        builder_keys=BUILDER_KEYS,
+    )
+    _lay_all(catalog, request, target, merger, spec=entry.spec)
+    defines = {key: parse_define(text, merged.tables["defs"].get(key)) for key, text in typed.items()} | asked
     fixed = _fixed_defs(target, request)
     defs = Defs(merged, defines, fixed, request.given)
     renderer = make_renderer(defs, lookups)
     defs.may_be_undefined = merged.fields.get("undefined") == "empty"
     add_computed(defs, request, str(fixed["name"]))
+    render_keys(merged, renderer)
     return _configure(catalog, request, target=target, defs=defs, renderer=renderer, spec=entry.spec)
 
 
@@ -104,17 +119,16 @@ def _fixed_defs(target: Target, request: Request) -> dict[str, Value]:
     }
     if request.ip is not None:
         fixed["ip"] = request.ip
+    if domain := (request.fqdn or request.name or "").partition(".")[2]:
+        fixed["domain"] = domain
     return fixed
 
 
-def _lay_all(catalog: Catalog, request: Request, target: Target, merger: Merger) -> None:
+def _lay_all(catalog: Catalog, request: Request, target: Target, merger: Merger, *, spec: Path) -> None:
     """Lay, from the bottom: built-in values, platform, the default profile, location, spec, the profile asked for."""
     merged = merger.merged
     for key in ("platform", "location", "dist", "version", "arch"):
         merged.tables["defs"][key] = getattr(target, key)
-    merger.defines = dict(merger.defines)
-    if request.firmware is not None:
-        merger.defines = {**merger.defines, "firmware": request.firmware}
     _put(merged, "firmware", "uefi" if target.arch == "aarch64" else "bios")
     merger.load(required(catalog, "platforms", target.platform))
     default = catalog.find_file("profiles", "default")
@@ -124,8 +138,7 @@ def _lay_all(catalog: Catalog, request: Request, target: Target, merger: Merger)
         merger.load(checked(catalog, "location", location))
     elif target.location != "local":
         raise _unknown_name(catalog, "locations", target.location)
-    _, _, entry = catalog.find_target(request)
-    merger.load(checked(catalog, "spec", entry.spec))
+    merger.load(checked(catalog, "spec", spec))
     if request.profile != "default":
         profile = required(catalog, "profiles", request.profile)
         _check_architecture(profile, request.profile, target.arch)

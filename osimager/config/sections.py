@@ -75,14 +75,16 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a value was given: its place, the sections that matched on the way, and the raw value there.
+    """Where a value was given: its place, the sections that matched on the way, and the raw value from there on.
 
-    `section` reads `defs`, `version_specific '12.*' > defs`, `-D`, `computed`, `built in`.
+    `is_joined`: what was there before is part of it (`merge: [KEY]`). `section` reads `defs`,
+    `version_specific '12.*' > defs`, `-D`, `computed`, `built in`.
     """
 
     place: Place
     section: str
     value: Value
+    is_joined: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -367,6 +367,9 @@ def _load_ini(path: Path, reading: _Reading) -> _Found:
     parser = configparser.ConfigParser(interpolation=None)
     try:
         parser.read_string(text)
+    except configparser.DuplicateOptionError as exc:
+        what = f"the setting {exc.option!r} stands twice"
+        raise ConfigError(what, where=Place(path, exc.lineno), hint="remove one") from None
     except configparser.Error as exc:
         line = getattr(exc, "lineno", None) or next((number for number, _ in getattr(exc, "errors", ())), None)
         hint = f"write KEY = VALUE lines under [{INI_SECTION}]"

@@ -1,12 +1,12 @@
-"""Names to addresses and back, by the servers that a location names, with a deadline. The one user of dnspython."""
+"""Names to addresses, by the servers that a location names, with a deadline. The one user of dnspython."""
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from osimager.config.network import is_address
 from osimager.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -22,26 +22,18 @@ def find_addresses(
     servers: Sequence[str] = (),
     search: Sequence[str] = (),
     deadline_s: float = DEADLINE_S,
-    ipv6: bool = False,
 ) -> tuple[str, ...]:
-    """Give the IPv4 (or IPv6) addresses of `host`, none where it has none; an address is its own.
+    """Give the IPv4 addresses of `host`, else its IPv6 ones, none where it has neither; an address is its own.
 
     `servers` are addresses, with `:PORT` or `[…]:PORT` where it is not 53; without any, the system's are asked. A name
     with a dot is tried as it is first, then in each domain of `search`; one without the other way round.
 
     Raises ConfigError where no server answers before the deadline, all refuse, or the name cannot be one.
     """
-    if (address := _as_address(host)) is not None:
-        return (host,) if address.version == (6 if ipv6 else 4) else ()
-    return _ask(host, "AAAA" if ipv6 else "A", servers, search, deadline_s)
-
-
-def find_names(address: str, *, servers: Sequence[str] = (), deadline_s: float = DEADLINE_S) -> tuple[str, ...]:
-    """Give the names that the PTR records of `address` hold. Raises ConfigError as `find_addresses` does."""
-    parsed = _as_address(address)
-    if parsed is None:
-        raise ConfigError(f"{address!r} is not an address", hint="only addresses can be looked up in reverse")
-    return _ask(parsed.reverse_pointer + ".", "PTR", servers, (), deadline_s)
+    if is_address(host):
+        return (host,)
+    found = (_ask(host, kind, servers, search, deadline_s) for kind in ("A", "AAAA"))
+    return next(filter(None, found), ())
 
 
 def _ask(host: str, kind: str, servers: Sequence[str], search: Sequence[str], deadline_s: float) -> tuple[str, ...]:
@@ -83,13 +75,6 @@ def _nameserver(server: str) -> Nameserver:
     if match := re.fullmatch(r"\[([^\]]+)\](?::(\d{1,5}))?|([^:]+):(\d{1,5})", server):
         address = match[1] or match[3]
         port = int(match[2] or match[4] or DNS_PORT)
-    if _as_address(address) is None or not 0 < port < 65536:
+    if not is_address(address) or not 0 < port < 65536:
         raise ConfigError(f"the DNS server {server!r} is not an address", hint="write ADDRESS or ADDRESS:PORT")
     return dns.nameserver.Do53Nameserver(address, port)
-
-
-def _as_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        return ipaddress.ip_address(text)
-    except ValueError:
-        return None

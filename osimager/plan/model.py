@@ -6,12 +6,15 @@ name. Nothing here knows a file's content but through a digest, except answers a
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
 from osimager.arch import Arch, Firmware
+from osimager.config.markers import as_text
 from osimager.config.sections import DiskInterface, Rung, Target
+from osimager.config.values import Value
 from osimager.errors import Place
 from osimager.events import Stage
 
@@ -255,11 +258,18 @@ class Deadline:
 
 @dataclass(frozen=True, slots=True)
 class DefValue:
-    """One def as resolved: its text form and the place it came from."""
+    """One def as resolved, and the place it came from."""
 
     name: str
-    value: str
+    value: Value
     origin: Place | None
+
+    @property
+    def text(self) -> str:
+        """The value as people read it."""
+        if isinstance(self.value, list | dict):
+            return json.dumps(self.value, ensure_ascii=False)
+        return as_text(self.value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

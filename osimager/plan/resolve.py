@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
-import json
 import re
 from collections.abc import Sequence
 
@@ -343,12 +342,11 @@ def _text(configuration: Configuration, name: str) -> str:
 
 
 def _defs(configuration: Configuration) -> tuple[DefValue, ...]:
-    """Give every def as text, with the place of the value that won."""
+    """Give every def with the place of the value that won."""
     found = []
     for name, value in sorted(configuration.defs.items()):
         origins = configuration.explain(name)
-        text = json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else as_text(value)
-        found.append(DefValue(name, text, origins[0].place if origins else None))
+        found.append(DefValue(name, value, origins[0].place if origins else None))
     return tuple(found)
 
 

@@ -111,6 +111,17 @@ def test_builder_maps_to_the_plan(run: Run, tree: Path, tmp_path: Path) -> None:
     assert plan["output"]["folder"] == str(tmp_path / "vms")
 
 
+def test_show_gives_defs_and_the_packer_build_as_the_peer_prints_them(run: Run, tree: Path) -> None:
+    shown = run("spec", "show", "web-9.1", "--data-dir", tree, "--json").json()
+    assert {"memory": 3072, "cpu_cores": 1, "local_only": True, "hostname": "web-9-1-x86-64"}.items() <= shown[
+        "defs"
+    ].items()
+    packer = shown["packer"]
+    assert packer["variables"]["ssh-password"] == "placeholder-password"
+    assert [provisioner["type"] for provisioner in packer["provisioners"]] == ["shell", "ansible", "file"]
+    assert (packer["builders"][0]["disk_size"], packer["builders"][0]["memory"]) == ("16384M", 3072)
+
+
 def test_login_is_the_specs_and_stays_in_the_image(run: Run, tree: Path) -> None:
     said = run("plan", "web-9.1", "--data-dir", tree, "--json")
     plan = said.json()

@@ -85,15 +85,44 @@ def test_explain_gives_every_value_that_was_overridden_and_asks_for_no_secret(ru
     assert "\niso = web.iso" in everything
 
 
+def test_explain_tells_what_was_joined_from_what_was_overridden(run: Run, web: Path, write: Write) -> None:
+    write("specs/base/spec.yml", "defs: {names: [zero]}\n")
+    write("specs/middle/spec.yml", "include: base\ndefs:\n  names: [one]\n")
+    write("specs/web/spec.yml", WEB.replace("linux", "[linux, middle]").replace("{secret", "{names: [two], secret"))
+    said = run("explain", "web-1", "names", "--project", web).out.splitlines()
+    assert [line.partition("   ")[0] for line in said] == [
+        'names = ["two"]',
+        '  overrode names = ["one"]',
+        '  overrode names = ["zero"]',
+    ]
+    write("specs/web/spec.yml", (web / "specs/web/spec.yml").read_text() + "merge: names\n")
+    said = run("explain", "web-1", "names", "--project", web).out.splitlines()
+    assert [line.partition("   ")[0] for line in said] == [
+        'names = ["one", "two"]', '  joined with names = ["one"]', '  overrode names = ["zero"]',
+    ]  # fmt: skip
+    rows = run("explain", "web-1", "names", "--json", "--project", web).json()
+    assert [row["fate"] for row in rows] == ["", "joined", "overridden"]
+
+
+def test_explain_keeps_each_value_in_its_line(run: Run, web: Path, write: Write) -> None:
+    write("specs/web/spec.yml", WEB + "  - dest: b.cfg\n    sources: []\nevars:\n  TEXT: |\n    one\n    two\n")
+    assert run("explain", "web-1", "evars.TEXT", "--project", web).out.startswith('evars.TEXT = "one\\ntwo\\n"   ')
+
+
 def test_explain_of_an_unknown_key_names_the_likeliest(run: Run, web: Path) -> None:
     said = run("explain", "web-2", "memroy", "--project", web)
     assert said.status == 2
     assert "memory" in said.err
 
 
-def test_show_resolves_with_placeholders(run: Run, web: Path) -> None:
+def test_show_resolves_with_placeholders_and_keeps_types(run: Run, web: Path, write: Write) -> None:
+    write("specs/web/spec.yml", WEB.replace("{secret", "{n: ~, no: false, zero: 0, list: [1, '2'], secret"))
     shown = run("spec", "show", "web-2", "--json", "--project", web).json()
     assert (shown["target"], shown["machine"]["memory_mib"]) == ("qemu/local/web-2-x86_64", 2048)
+    expected = {"n": None, "no": False, "zero": 0, "list": [1, "2"], "secret": "placeholder-password"}
+    assert expected.items() <= shown["defs"].items()
+    assert shown["defs"]["answer_url"] == "{{answer_url}}"
+    assert shown["packer"] is None
     assert "qemu/local/web-2-x86_64" in run("spec", "show", "web-2", "--project", web).out
 
 
@@ -112,6 +141,25 @@ def test_check_shows_all_that_is_wrong_at_once_and_each_mistake_once(run: Run, w
     assert "web-1-x86_64 and 1 more" in said.err
     assert "files/web.cfg:1" in said.err
     assert "'machien' is unknown" in said.err
+
+
+def test_each_target_is_checked_for_itself(run: Run, web: Path, write: Write) -> None:
+    write(
+        "specs/two/spec.yml",
+        """
+        provides: {dist: two, versions: ["1", "2"], arches: [x86_64]}
+        needs: winrm
+        files: [{dest: a, sources: [a.cfg]}]
+        defs: {pw: "|>no/such:secret<|", sum: "6>no/such:secret<6"}
+        version_specific: [{version: "2", defs: {x: 1}}]
+        """,
+    )
+    write("files/a.cfg", "ok >>pw<<\n>>x<<\n")
+    one, two = run("spec", "check", "two-1", "two-2", "--json", "--project", web).json()
+    assert [(error["what"], error["where"]) for error in one["errors"]] == [
+        ("'x' is not defined", [f"{web}/files/a.cfg:2"])
+    ]
+    assert (two["errors"], two["needs"]) == ([], "winrm")
 
 
 def test_check_of_an_unknown_target_is_a_usage_error(run: Run, web: Path) -> None:

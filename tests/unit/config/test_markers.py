@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from osimager.config.markers import Marker, Names, Renderer, parse_template
 from osimager.config.values import Value
 from osimager.crypt import Method, crypt
-from osimager.errors import ConfigError, Place
+from osimager.errors import ConfigError, ConfigErrors, Place
 
 SALT = "saltsaltsaltsalt"
 
@@ -301,3 +301,9 @@ def _source(marker: Marker) -> str:
 def test_long_hostile_texts_are_read_in_good_time(opener: str, count: int) -> None:
     text = opener * count
     assert "".join(part for part in parse_template(text) if isinstance(part, str)) == text
+
+
+def test_all_wrong_markers_of_a_text_come_at_once() -> None:
+    with pytest.raises(ConfigErrors) as caught:
+        renderer().render("a >>nope<<\n>>arch<< E>1/0<E\n$>NOT_SET<$", Place("x", 5))
+    assert [error.where[0].line for error in caught.value.errors] == [5, 6, 7]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -183,6 +184,79 @@ version_specific:
     }  # fmt: skip
     assert {key: configuration.defs[key] for key in expected} == expected
     assert configuration.sections.machine.firmware is Firmware.UEFI
+
+
+@pytest.mark.parametrize(
+    ("typed", "value"),
+    [
+        ("3", 3), ("no", "no"), ("true", True), ("~", None), ("1e3", 1000.0), ('"3"', "3"), ("'no: yes'", "no: yes"),
+        (r'"a\nb"', "a\nb"), ("'it''s'", "it's"), ('"open', '"open'), ("'a' b", "'a' b"), ("0x10", 16), ("a,b", "a,b"),
+    ],
+)  # fmt: skip
+def test_a_define_is_a_yaml_scalar(tree: Tree, typed: str, value: Value) -> None:
+    tree.write("specs/web/spec.yml", WEB + "defs: {text: x}\n")
+    defs = resolve(tree, defines=(f"new={typed}", f"text={typed}")).defs
+    assert (defs["new"], type(defs["new"])) == (
+        value,
+        type(value) if not isinstance(value, float) else type(defs["new"]),
+    )
+    quoted = typed != value and isinstance(value, str)
+    assert defs["text"] == (value if quoted else typed)
+
+
+def test_a_quoted_define_is_seen_by_conditions_without_its_quotes(tree: Tree) -> None:
+    tree.write("specs/web/spec.yml", WEB + "version_specific: [{version: '9.10', defs: {seen: true}}]\n")
+    assert resolve(tree, defines=('version="9.10"',)).defs["seen"] is True
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({}, ("web-1", "web-1.lab.org", "lab.org")),
+        ({"name": "host"}, ("host", "host.lab.org", "lab.org")),
+        ({"name": "host.x.net"}, ("host", "host.x.net", "x.net")),
+        ({"fqdn": "a.b.c"}, ("a", "a.b.c", "b.c")),
+        ({"name": "host", "fqdn": "a.b.c"}, ("host", "a.b.c", "b.c")),
+        ({"fqdn": "alone"}, ("alone", "alone", "lab.org")),
+        ({"fqdn": "a.b.c", "defines": ("domain=z",)}, ("a", "a.b.c", "z")),
+    ],
+)
+def test_host_name_and_domain_are_those_of_the_full_name(
+    tree: Tree, asked: dict[str, Any], expected: tuple[str, ...]
+) -> None:
+    tree.write("specs/web/spec.yml", WEB + "defs: {domain: lab.org}\n")
+    defs = resolve(tree, **asked).defs
+    assert tuple(defs[key] for key in ("hostname", "fqdn", "domain")) == expected
+
+
+def test_markers_in_keys_are_replaced_everywhere(tree: Tree) -> None:
+    tree.write(
+        "specs/web/spec.yml",
+        WEB + "defs: {k: web, '>>k<<_key': {'in_>>k<<': 1}, seen: '>>web_key.in_web<<'}\nevars: {'>>k<<_X': '1'}\n",
+    )
+    configuration = resolve(tree)
+    assert configuration.defs["web_key"] == {"in_web": 1}
+    assert configuration.defs["seen"] == 1
+    assert configuration.sections.environment == {"web_X": "1"}
+    assert configuration.explain("web_key")[0].place.line == 2
+
+
+@pytest.mark.parametrize("pattern", ["x86_64", "amd64", "AMD64", "x64|none"])
+def test_conditions_know_an_architecture_by_every_name(tree: Tree, pattern: str) -> None:
+    tree.write("specs/web/spec.yml", WEB + f"arch_specific: [{{arch: '{pattern}', defs: {{seen: 1}}}}]\n")
+    assert "seen" in resolve(tree, "web-1-x86_64").defs
+    assert "seen" not in resolve(tree, "web-1-aarch64").defs
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["dns: 5", "dns: [5]", "dns: {server: [192.0.2.1]}", "dns: {servers: 5}", "ntp: true", "ntp: {servers: {a: b}}"],
+)
+def test_servers_that_are_none_are_refused(tree: Tree, given: str) -> None:
+    tree.write("specs/web/spec.yml", WEB + f"defs:\n  {given}\n")
+    with pytest.raises(ConfigError, match=given[:3]) as caught:
+        resolve(tree)
+    assert [place.line for place in caught.value.where] == [3]
 
 
 def test_the_network_of_a_location(tree: Tree) -> None:

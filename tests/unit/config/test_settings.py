@@ -153,12 +153,16 @@ def test_all_wrong_values_are_told_at_once(places: Places) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "line"),
-    [("vms_path=/x\n", 1), ("[osimager]\na=1\na=2\n", 3), ("[osimager]\nx\n", 2)],
+    ("text", "line", "what"),
+    [
+        ("vms_path=/x\n", 1, "not an INI file"),
+        ("[osimager]\na=1\na=2\n", 3, "'a' stands twice"),
+        ("[osimager]\nx\n", 2, "not an INI file"),
+    ],
 )
-def test_a_broken_ini_file_is_an_error_with_its_line(places: Places, text: str, line: int) -> None:
+def test_a_broken_ini_file_is_an_error_with_its_line(places: Places, text: str, line: int, what: str) -> None:
     (places.config / "osimager.conf").write_text(text)
-    with pytest.raises(ConfigError, match="not an INI file") as caught:
+    with pytest.raises(ConfigError, match=what) as caught:
         load(places)
     assert [place.line for place in caught.value.where] == [line]
 
