@@ -48,7 +48,7 @@ def choose_media(
     path = Path(text).expanduser()
     if "/" in text or path.suffix.lower() == ".iso":
         if not path.is_file() and catalog.roots.old_tree is not None:
-            path = _find_local(iso_path, [glob.escape(path.name)]) or path
+            path = find_local(iso_path, [glob.escape(path.name)]) or path
         if not path.is_file():
             raise MediaError(f"there is no ISO at {path}", hint="check the path; osimager iso list shows the catalogue")
         return MediaPlan(name=path.name, filename=path.name, path=path.absolute(), sha256=sha256)
@@ -70,7 +70,7 @@ def from_entry(
         return MediaPlan(name=entry.name, made=made, volume_id=entry.volume_id, origin=entry.place)
     wanted = sha256 or entry.sha256
     names = [PurePosixPath(urlsplit(url).path).name for url in entry.urls]
-    local = _find_local(iso_path, [*names, *entry.patterns])
+    local = find_local(iso_path, [*names, *entry.patterns])
     if local is None and not entry.urls:
         page = entry.needs_login or "the vendor"
         raise MediaError(
@@ -85,9 +85,27 @@ def from_entry(
         urls=() if local else entry.urls,
         sha256=wanted,
         checksum_url=entry.checksum_url,
+        signature_url=entry.signature_url,
+        signature_key=entry.signature_key,
         size_bytes=entry.size_bytes,
         volume_id=entry.volume_id,
         vendor_page=entry.needs_login or "",
+        origin=entry.place,
+    )
+
+
+def from_file(entry: IsoEntry, path: Path) -> MediaPlan:
+    """Give the plan for the file `path`, which is to be what the catalogue's `entry` says."""
+    names = [PurePosixPath(urlsplit(url).path).name for url in entry.urls]
+    return MediaPlan(
+        name=entry.name,
+        filename=names[0] if names else path.name,
+        path=path.absolute(),
+        sha256=entry.sha256,
+        checksum_url=entry.checksum_url,
+        signature_url=entry.signature_url,
+        signature_key=entry.signature_key,
+        volume_id=entry.volume_id,
         origin=entry.place,
     )
 
@@ -125,14 +143,15 @@ def _from_old_url(configuration: Configuration, url: str, said: str | None, iso_
     checksum_url = told.removeprefix("file:") if told.startswith("file:") else None
     sha256 = None if checksum_url else parse_checksum(told)
     name = PurePosixPath(urlsplit(url).path).name
-    local = _find_local(iso_path, [glob.escape(name)])
+    local = find_local(iso_path, [glob.escape(name)])
     if local is not None:
         return MediaPlan(name=name, filename=name, path=local, sha256=sha256, origin=place)
     media = _from_url(url, sha256, "none")
     return dataclasses.replace(media, checksum_url=checksum_url, origin=place)
 
 
-def _find_local(folders: Sequence[Path], patterns: Sequence[str]) -> Path | None:
+def find_local(folders: Sequence[Path], patterns: Sequence[str]) -> Path | None:
+    """Give the file in the first folder that has one of `patterns`, the last by name; None where there is none."""
     for folder in folders:
         for pattern in patterns:
             found = sorted(folder.glob(pattern)) if pattern and "/" not in pattern else []

@@ -7,7 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import click
 
@@ -32,6 +32,7 @@ from osimager.units import format_duration, format_size
 
 if TYPE_CHECKING:
     from rich.console import Group
+    from rich.progress import TaskID
 
 # Sources whose lines are shown with -v only.
 _CHATTY = frozenset({"serial", "qemu", "make"})
@@ -55,12 +56,13 @@ class PlainLines:
 
     def __call__(self, stamped: Stamped) -> None:
         """Tell `stamped`, if it is worth a line."""
-        line = self._line(stamped)
+        line = self.line(stamped)
         if line is not None:
             who = f"{stamped.build} " if self._several else ""
             click.echo(f"{stamped.time:%H:%M:%S} {who}{line}", err=self._on_stderr)
 
-    def _line(self, stamped: Stamped) -> str | None:
+    def line(self, stamped: Stamped) -> str | None:
+        """Give the line for `stamped`, or None where it is not worth one."""
         event = stamped.event
         if isinstance(event, Notice):
             return (
@@ -81,6 +83,44 @@ class PlainLines:
             return False
         self._last_progress[event.what] = now
         return True
+
+
+class ProgressBars:
+    """A bar on a terminal's stderr for each thing that is under way; all else as plain lines above them."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+        from rich.progress import Progress as Bars
+
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+        self._bars = Bars(
+            *columns,
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            refresh_per_second=2,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._lines = PlainLines()
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._bars.stop()
+
+    def __call__(self, stamped: Stamped) -> None:
+        """Move the bar that `stamped` is about, or tell it."""
+        if isinstance(event := stamped.event, Progress):
+            if event.what not in self._tasks:
+                self._tasks[event.what] = self._bars.add_task(event.what, total=event.total or None)
+            self._bars.update(self._tasks[event.what], completed=event.done, total=event.total or None)
+        elif (line := self._lines.line(stamped)) is not None:
+            self._bars.console.print(f"{stamped.time:%H:%M:%S} {line}", markup=False, highlight=False)
 
 
 def describe(event: object) -> str | None:

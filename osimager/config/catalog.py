@@ -106,6 +106,7 @@ class Catalog:
         self._arches: tuple[str, ...] = ()
         self.checked: dict[Path, list[ConfigError]] = {}
         self._isos: dict[Path, Mapping[str, Table]] = {}
+        self._iso_paths: tuple[Path, ...] | None = None
 
     @classmethod
     def open(cls, roots: Roots) -> Catalog:
@@ -274,13 +275,17 @@ class Catalog:
         return resolve(self, request, lookups)
 
     def find_iso(self, name: str, arch: str) -> IsoEntry | None:
-        """Give the ISO catalogue's entry `name` for `arch`, or None."""
+        """Give the ISO catalogue's entry `name` for `arch` from the first file that has it, or None."""
         from osimager.config.isos import make_iso
 
         for path in self._iso_files():
             # Reading a text costs a hundredth of parsing it, and one file in many has the name.
-            if (path in self._isos or name in read_text(path)) and name in self._isos_of(path):
-                return make_iso(name, arch, self._isos_of(path)[name])
+            if (
+                (path in self._isos or name in read_text(path))
+                and name in self._isos_of(path)
+                and (entry := make_iso(name, arch, self._isos_of(path)[name])) is not None
+            ):
+                return entry
         return None
 
     def iso_tables(self) -> Mapping[str, Table]:
@@ -291,12 +296,16 @@ class Catalog:
         return entries
 
     def _iso_files(self) -> Iterable[Path]:
+        """Give the files of the ISO catalogue; looked for once."""
+        if self._iso_paths is not None:
+            return self._iso_paths
         files: dict[str, Path] = {}
         for root in self.roots.isos:
             for path in sorted(root.glob("*")):
                 if path.suffix in SUFFIXES and path.is_file():
                     files.setdefault(path.stem, path)
-        return files.values()
+        self._iso_paths = tuple(files.values())
+        return self._iso_paths
 
     def _isos_of(self, path: Path) -> Mapping[str, Table]:
         if path not in self._isos:

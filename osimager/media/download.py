@@ -15,7 +15,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -37,6 +37,8 @@ _MOST_BYTES = 64 << 30
 _TOKEN_LENGTH = 16  # shorter queries are no secrets
 _SPARE_BYTES = 64 << 20
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,15})-(\d{1,15})/(\d{1,15})")
+_AT_ONCE = 8
+_BAD_STATUS = 400
 _TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
 
 
@@ -176,8 +178,8 @@ async def download(wanted: Wanted, path: Path, env: Env, patience: Patience) -> 
     raise MediaError(what, hint="try again, which goes on where this ended; or get it yourself and say --iso PATH")
 
 
-async def download_text(url: str, env: Env, patience: Patience, *, limit_bytes: int = 4 << 20) -> str:
-    """Give a small text, such as a vendor's checksum file. Raises MediaError where it cannot be had."""
+async def download_bytes(url: str, env: Env, patience: Patience, *, limit_bytes: int = 4 << 20) -> bytes:
+    """Give a small file, such as a vendor's checksum list. Raises MediaError where it cannot be had."""
     _hide_password(url, env)
     async with open_session(patience) as session:
         for number in range(patience.tries):
@@ -190,13 +192,34 @@ async def download_text(url: str, env: Env, patience: Patience, *, limit_bytes: 
                         content += more
                     if len(content) > limit_bytes:
                         raise _Refused(f"more than {format_size(limit_bytes)}")
-                    return content.decode("utf-8", "replace")
+                    return content
             except _Refused as exc:
                 raise MediaError(f"{shown_url(url)} cannot be read: {exc}") from exc
             except _Broken as exc:
                 failure = exc
             await asyncio.sleep(patience.pause_s * 2**number)
     raise MediaError(f"{shown_url(url)} cannot be read: {failure}", hint="is the network there?") from failure
+
+
+async def find_dead_urls(urls: Sequence[str], env: Env, patience: Patience) -> dict[str, str]:
+    """Ask each of `urls` whether it is there, a few at a time; give why not for each that is not."""
+    found: dict[str, str] = {}
+    free = asyncio.Semaphore(_AT_ONCE)
+
+    async def ask(session: aiohttp.ClientSession, url: str) -> None:
+        _hide_password(url, env)
+        async with free:
+            try:
+                async with _request(session, url, {}, patience, downgrade=False, method="HEAD") as response:
+                    if response.status >= _BAD_STATUS:
+                        _raise_for(response.status)
+            except (_Refused, _Broken) as exc:
+                found[url] = str(exc)
+
+    async with open_session(patience) as session, asyncio.TaskGroup() as group:
+        for url in urls:
+            group.create_task(ask(session, url))
+    return {url: found[url] for url in urls if url in found}
 
 
 class _Transfer:
@@ -358,7 +381,13 @@ async def open_session(patience: Patience) -> AsyncIterator[aiohttp.ClientSessio
 
 @contextlib.asynccontextmanager
 async def _request(
-    session: aiohttp.ClientSession, url: str, headers: dict[str, str], patience: Patience, *, downgrade: bool
+    session: aiohttp.ClientSession,
+    url: str,
+    headers: dict[str, str],
+    patience: Patience,
+    *,
+    downgrade: bool,
+    method: str = "GET",
 ) -> AsyncIterator[aiohttp.ClientResponse]:
     """Ask for `url` and follow its redirects; `downgrade` allows one from https to http (the digest decides then).
 
@@ -367,7 +396,7 @@ async def _request(
     import aiohttp
 
     try:
-        async with session.get(url, headers=headers, max_redirects=patience.redirects) as response:
+        async with session.request(method, url, headers=headers, max_redirects=patience.redirects) as response:
             hops = [hop.url.scheme for hop in response.history] + [response.url.scheme]
             if not downgrade and "https" in hops and hops[-1] != "https":
                 raise _Refused("it redirects from https to http")

@@ -17,9 +17,10 @@ from osimager.env import Env
 from osimager.errors import MediaError, Place
 from osimager.events import Notice, Progress
 from osimager.media.checksums import find_checksum
-from osimager.media.download import Patience, Wanted, download, download_text, shown_url
+from osimager.media.download import Patience, Wanted, download, download_bytes, shown_url
 from osimager.media.iso import check_volume_id, inspect_iso
 from osimager.media.iso9660 import read_volume
+from osimager.media.signatures import NotChecked, check_signature
 from osimager.media.store import IsoStore, StoredIso
 from osimager.plan.facts import MediaFacts
 from osimager.plan.model import MediaPlan
@@ -163,16 +164,41 @@ async def _vendors_checksum(media: MediaPlan, store: IsoStore, env: Env, patienc
     if env.offline:
         raise MediaError(f"the checksum of {media.name} is not known here, and --offline forbids asking {shown}")
     try:
-        text = await download_text(media.checksum_url, env, patience)
+        content = await download_bytes(media.checksum_url, env, patience)
     except MediaError as exc:
         if before is None:
             raise
         env.emit(Notice(f"{exc}; the checksum from before is used", "warning"))
         return before.sha256
-    digest = find_checksum(text, media.filename, source=shown)
+    await _check_signature(media, content, env, patience)
+    digest = find_checksum(content.decode("utf-8", "replace"), media.filename, source=shown)
     if before is not None and before.sha256 == digest:
         store.write_record(replace(before, checked_at=env.clock.now().timestamp()))
     return digest
+
+
+async def _check_signature(media: MediaPlan, content: bytes, env: Env, patience: Patience) -> None:
+    """Check the signature of the vendor's checksum file where one is published, and say so where that cannot be.
+
+    Raises MediaError for one that is not the vendor's.
+    """
+    if media.signature_url is None or media.signature_key is None:
+        return
+    unchecked = f"the signature of {media.name}'s checksum was not checked"
+    try:
+        signature = await download_bytes(media.signature_url, env, patience)
+    except MediaError as exc:
+        env.emit(Notice(f"{unchecked}: {exc}", "warning"))
+        return
+    try:
+        await check_signature(content, signature, media.signature_key, env.places)
+    except NotChecked as exc:
+        env.emit(Notice(f"{unchecked}: {exc}"))
+    except MediaError as exc:
+        what = f"{shown_url(media.signature_url)}: {exc.what}"
+        raise MediaError(what, where=media.origin, hint=exc.hint) from exc
+    else:
+        env.emit(Notice(f"the checksum of {media.name} is signed by {media.signature_key}"))
 
 
 def _is_fresh(record: StoredIso, env: Env) -> bool:

@@ -124,7 +124,8 @@ class MediaPlan:
     """Where the installer ISO comes from: exactly one of `path`, `urls` and `made`.
 
     `sha256` is what it must have; `checksum_url` is the vendor's checksum file for the name `filename`; neither: a
-    local file that is recorded as unverified. `volume_id` is a regular expression.
+    local file that is recorded as unverified. `signature_url` is that file's own signature, by the key with the
+    fingerprint `signature_key`. `volume_id` is a regular expression.
     """
 
     name: str
@@ -134,6 +135,8 @@ class MediaPlan:
     made: MadeMedium | None = None
     sha256: str | None = None
     checksum_url: str | None = None
+    signature_url: str | None = None
+    signature_key: str | None = None
     size_bytes: int | None = None
     volume_id: str | None = None
     vendor_page: str = ""

@@ -23,6 +23,7 @@ class Act(StrEnum):
     LONG = "longer, and says so"
     EMPTY = "nothing, and says so"
     STALL = "stalls in the middle"
+    HELD = "held back until it is released, then good"
     LOOP = "redirects to itself"
     NO_RANGE = "ignores the range"
     ERROR = "500"
@@ -74,6 +75,8 @@ class Hostile:
         self.requests += 1
         self.ranges.append(request.headers.get("Range", ""))
         act = self.script.pop(0) if self.script else self.after
+        if act is Act.HELD:
+            await self.released.wait()
         match act:
             case Act.LOOP:
                 return web.Response(status=302, headers={"Location": request.path})

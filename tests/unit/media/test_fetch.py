@@ -159,6 +159,52 @@ async def test_the_vendors_checksum_file_decides(env: Env, iso: bytes, form: str
         assert await get(media, dataclasses.replace(env, clock=later)) == facts
 
 
+SIGNED = Path(__file__).parent / "signatures"
+SIGNER = "984F9EFDE6708EAE01BD1735F86DCB1BDA84320C"
+
+
+@pytest.mark.needs("gpgv")
+@pytest.mark.parametrize(
+    ("key", "signature", "said"),
+    [
+        ("vendor.asc", "vendor.sig", f"the checksum of test is signed by {SIGNER}"),
+        ("", "vendor.sig", f"was not checked: the key {SIGNER} is not on this host"),
+        ("vendor.asc", "", "was not checked: "),
+    ],
+)
+async def test_a_signed_checksum_file_is_checked_or_it_is_said(
+    env: Env, events: list[Event], iso: bytes, *, key: str, signature: str, said: str
+) -> None:
+    async with serving(iso, after=Act.MISSING) as server:
+        server.texts["/SUMS"] = (SIGNED / "SHA256SUMS").read_text()
+        if signature:
+            server.texts["/SUMS.gpg"] = (SIGNED / signature).read_text()
+        if key:
+            keys = env.places.config / "keys"
+            keys.mkdir(parents=True)
+            shutil.copy(SIGNED / key, keys)
+        media = plan_of(f"{server.url}/x.iso", checksum_url=f"{server.url}/SUMS")
+        media = dataclasses.replace(media, signature_url=f"{server.url}/SUMS.gpg", signature_key=SIGNER)
+        with pytest.raises(MediaError, match="could not be downloaded"):  # its digest is made up
+            await get(media, env)
+    assert any(isinstance(event, Notice) and said in event.text for event in events)
+
+
+@pytest.mark.needs("gpgv")
+async def test_a_checksum_file_that_somebody_else_signed_is_not_believed(env: Env, iso: bytes) -> None:
+    async with serving(iso) as server:
+        server.texts["/SUMS"] = f"{sha256(iso)}  x.iso\n"
+        server.texts["/SUMS.gpg"] = (SIGNED / "vendor.sig").read_text()
+        keys = env.places.config / "keys"
+        keys.mkdir(parents=True)
+        shutil.copy(SIGNED / "vendor.asc", keys)
+        media = plan_of(f"{server.url}/x.iso", checksum_url=f"{server.url}/SUMS")
+        media = dataclasses.replace(media, signature_url=f"{server.url}/SUMS.gpg", signature_key=SIGNER)
+        with pytest.raises(MediaError, match=f"not that of {SIGNER}"):
+            await get(media, env)
+        assert server.requests == 0
+
+
 async def test_a_checksum_file_without_the_name_is_refused_before_the_download(env: Env, iso: bytes) -> None:
     async with serving(iso) as server:
         server.texts["/SUMS"] = f"{sha256(iso)}  xx.iso\n"

@@ -22,7 +22,7 @@ from tests.unit.media.hostile import Act, iso_of, serving
 QUICK = Patience(connect_s=5, stall_s=0.05, tries=3, pause_s=0.0, redirects=4)
 
 
-@pytest.mark.parametrize("tries", [60, pytest.param(1000, marks=pytest.mark.full)])
+@pytest.mark.parametrize("tries", [100, pytest.param(1000, marks=pytest.mark.full)])
 async def test_no_bad_iso_is_ever_accepted(env: Env, tmp_path: Path, tries: int) -> None:
     make_seed(tmp_path / "x.iso", "TEST", {"filler": iso_of(200_000)})
     content = (tmp_path / "x.iso").read_bytes()

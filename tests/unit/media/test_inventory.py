@@ -77,7 +77,7 @@ def test_an_iso_says_what_it_is(
     [
         ("RHEL-9-5-0-BaseOS-x86_64", "rhel", "9.5", Arch.X86_64),
         ("RHEL-7.9 Server.x86_64", "rhel", "7.9", Arch.X86_64),
-        ("OL-9-5-0-BaseOS-x86_64", "oracle", "9.5", Arch.X86_64),
+        ("OL-9-5-0-BaseOS-x86_64", "oel", "9.5", Arch.X86_64),
         ("CentOS-Stream-9-BaseOS-aarch64", "centos-stream", "9", Arch.AARCH64),
         ("CentOS 7 x86_64", "centos", "7", Arch.X86_64),
         ("CentOS-8-5-2111-x86_64-dvd", "centos", "8.5.2111", Arch.X86_64),
@@ -90,7 +90,7 @@ def test_an_iso_says_what_it_is(
         ("ESXI-8.0U2-22380479-STANDARD", "esxi", "8.0U2", None),
         ("SSS_X64FRE_EN-US_DV9", "windows", "", Arch.X86_64),
         ("CCCOMA_A64FRE_EN-US_DV9", "windows", "", Arch.AARCH64),
-        ("PVE", "proxmox", "", None),
+        ("PVE", "proxmox-ve", "", None),
     ],
 )
 def test_volume_ids(volume_id: str, dist: str, version: str, arch: Arch | None) -> None:

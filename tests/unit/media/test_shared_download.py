@@ -1,4 +1,4 @@
-"""A process that is killed in the middle of a download leaves what the next one goes on with."""
+"""Processes that share a download: twenty take one, and the next one goes on with what a killed one left."""
 
 from __future__ import annotations
 
@@ -59,3 +59,29 @@ async def test_the_next_process_fetches_the_rest_only(env: Env, tmp_path: Path) 
         assert facts.path.read_bytes() == content
         assert server.requests == 2
         assert server.sent_bytes <= 1.1 * len(content)
+
+
+async def test_twenty_processes_share_one_download(env: Env, tmp_path: Path) -> None:
+    make_seed(tmp_path / "x.iso", "TEST", {"filler": iso_of(4 << 20)})
+    content = (tmp_path / "x.iso").read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    async with serving(content, [Act.HELD]) as server:
+        command = (sys.executable, "-c", FETCHER, f"{server.url}/x.iso", digest)
+        pipe = asyncio.subprocess.PIPE
+        children = [
+            await asyncio.create_subprocess_exec(*command, stdout=pipe, env=dict(os.environ)) for _number in range(20)
+        ]
+        async with asyncio.timeout(300):
+            # The first is served when the other nineteen have said that they wait for it.
+            waiting = 0
+            outputs = {child: child.stdout for child in children}
+            first = {asyncio.ensure_future(out.readline()): child for child, out in outputs.items() if out is not None}
+            while waiting < 19:
+                done, _pending = await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+                waiting += sum(b"another build downloads" in line.result() for line in done)
+                first = {line: child for line, child in first.items() if line not in done}
+            server.released.set()
+            await asyncio.gather(*first, *(child.communicate() for child in children if child not in first.values()))
+            assert [await child.wait() for child in children] == [0] * 20
+        assert (server.requests, server.sent_bytes) == (1, len(content))
+    assert IsoStore(env.places).path_of(digest).read_bytes() == content

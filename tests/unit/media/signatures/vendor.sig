@@ -1,0 +1,7 @@
+-----BEGIN PGP SIGNATURE-----
+
+iHUEABYIAB0WIQSYT5795nCOrgG9FzX4bcsb2oQyDAUCawhu8wAKCRD4bcsb2oQy
+DIkhAQC+Kgw2l1RjevJpq21dQfrlhFwgtOOUtvvr50M9liCBbwEApipdjde3Wjwy
+d9kRedtZ6HVXGKzfGRJD+gMds2aMGgE=
+=y8as
+-----END PGP SIGNATURE-----
