@@ -188,7 +188,10 @@ def run(work: Coroutine[Any, Any, Any], on_signal: Callable[[int], None] = lambd
         loop.add_signal_handler(signal.SIGHUP, cancel, STATUS_SIGTERM)
         return await task
 
+    before = signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # a guest that dies while it is talked to is not our end
     try:
         return asyncio.run(supervised_by_signals())
     except asyncio.CancelledError:
         raise Interrupted(status) from None
+    finally:
+        signal.signal(signal.SIGPIPE, before)
