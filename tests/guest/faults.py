@@ -10,10 +10,13 @@ import shutil
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from osimager.paths import shipped
-from tests.guest.lab import run
+from tests.guest.lab import Ran, run
 from tests.guest.tiny import HANG, RESET, SHUTDOWN, make_boot_sector
 
 SYSLINUX = Path("/usr/lib/syslinux/modules/bios")
@@ -187,6 +190,8 @@ def both(*plants: Plant) -> Plant:
 
 _URL = "url=>>answer_url<</preseed.cfg"
 _OPEN = {"d-i debian-installer/locale string >>locale<<\n": ""}
+_BROKEN = {"d-i clock-setup/utc boolean true\n": "d-i\nd-i clock-setup/utc boolean true\n"}
+_EARLY = {"d-i clock-setup/utc boolean true\n": "d-i preseed/early_command string exit 3\n"}
 _STOPPED = {f'- "{_URL}"': '- "url=http://10.0.2.2:9/preseed.cfg"'}
 _NO_CARD = {f'- "{_URL}"': f'- "{_URL}"\n    - "modprobe.blacklist=virtio_net"'}
 _GRUB_MENU = "set timeout=-1\nmenuentry 'Install' {\n true\n}\n"
@@ -203,7 +208,7 @@ _SYSLINUX = ("/usr/lib/syslinux/modules/bios/vesamenu.c32",)
 FAULTS: tuple[Fault, ...] = (
     # Firmware and boot loaders.
     Fault("no-boot-menu", "no-bootable-medium", no_boot_menu, "No bootable device", quick=True),
-    Fault("uefi-no-loader", "no-bootable-medium", data_only("uefi"), "nothing to boot"),
+    Fault("uefi-no-loader", "uefi-shell", data_only("uefi"), "UEFI shell"),
     Fault("arm-no-loader", "no-bootable-medium", data_only("uefi"), "nothing to boot", arch="aarch64"),
     Fault("sector-hangs", "firmware", tiny(HANG), "stuck in its firmware"),
     Fault("sector-resets", "loop", tiny(RESET), "restarted", quick=True),
@@ -224,10 +229,12 @@ FAULTS: tuple[Fault, ...] = (
     ),
     # Kernels.
     Fault("no-initrd", "no-initrd", kernel_alone, "unknown-block(0,0)", quick=True),
-    Fault("cut-initrd", "no-initrd", cut_initrd, "unknown-block(0,0)"),
+    Fault("cut-initrd", "no-initrd", cut_initrd, "none that it can use"),
     Fault("arm-no-initrd", "no-initrd", kernel_alone, "unknown-block(0,0)", arch="aarch64"),
     # The real debian-installer.
     Fault("open-question", "question", answers(NETBOOT, "localisation.cfg", _OPEN), "Select a language"),
+    Fault("answers-broken", "answer-refused", answers(NETBOOT, "localisation.cfg", _BROKEN), "preconfiguration file"),
+    Fault("early-command-fails", "installer-error", answers(NETBOOT, "localisation.cfg", _EARLY), "preseeded command"),
     Fault("server-stopped", "answer-not-fetched", arguments(NETBOOT, _STOPPED), "preconfiguration file"),
     Fault("no-network", "no-network", arguments(NETBOOT, _NO_CARD), "Ethernet card"),
     Fault("arm-server-stopped", "answer-not-fetched", arguments(NETBOOT, _STOPPED), "preconfiguration", arch="aarch64"),
@@ -243,3 +250,35 @@ FAULTS: tuple[Fault, ...] = (
     Fault("installs-again", "loop", both(late(MADE, _NO_LOADER), arguments(MADE, _RESTARTS)), "restarted into itself"),
     Fault("no-ssh", "no-ssh", late(MADE, "rm /target/usr/sbin/sshd;"), "SSH port does not answer"),
 )
+
+
+def build(fault: Fault, folder: Path) -> Ran:
+    """Plant `fault` in `folder` and run the build that it stops."""
+    words = fault.plant(Bench(folder, fault.arch))
+    where = ("--arch", fault.arch, "--accel", "tcg", "--project", folder)
+    return run("build", "debian-12", *where, "--no-verify", "--json", *words, deadline_s=1500)
+
+
+_SIGNS = frozenset(
+    {"screen_changed", "answer_fetched", "answer_refused", "proof_of_life", "qmp_event", "machine_started"}
+)
+
+
+def find_progress(events: list[dict[str, Any]]) -> float:
+    """Give the time of the last event that shows a guest at work, its end and ours left out."""
+    last = [time_of(event) for event in events if event["kind"] in _SIGNS and event.get("name") != "SHUTDOWN"]
+    said: dict[str, float] = {}
+    for event in events:
+        if event["kind"] == "output_line" and event["source"] in ("serial", "screen"):
+            said.setdefault("".join(letter for letter in event["text"] if not letter.isdigit()), time_of(event))
+    disks = [event for event in events if event["kind"] == "disk_activity"]
+    moved = [time_of(new) for old, new in pairwise(disks) if total_of(new) - total_of(old) > 1 << 16]
+    return max((*last, *said.values(), *moved))
+
+
+def time_of(event: dict[str, Any]) -> float:
+    return datetime.fromisoformat(event["time"]).timestamp()
+
+
+def total_of(event: dict[str, Any]) -> int:
+    return int(event["read_bytes"] + event["written_bytes"])

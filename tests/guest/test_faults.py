@@ -10,8 +10,6 @@ import os
 import resource
 import signal
 import subprocess
-from datetime import datetime
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,34 +17,11 @@ import pytest
 
 from osimager.machine.watch import PATIENCE
 from tests.guest import faults
-from tests.guest.faults import FAULTS, Bench, Fault
+from tests.guest.faults import FAULTS, Bench, Fault, build, find_progress, time_of
 from tests.guest.lab import run, started, wait_for_event
 from tests.guest.tiny import HANG
 
 pytestmark = [pytest.mark.guest, pytest.mark.needs("qemu-img", "mmdebstrap", "xorriso")]
-_SIGNS = frozenset(
-    {"screen_changed", "answer_fetched", "answer_refused", "proof_of_life", "qmp_event", "machine_started"}
-)
-
-
-def find_progress(events: list[dict[str, Any]]) -> float:
-    """Give the time of the last event that shows a guest at work, its end and ours left out."""
-    last = [time_of(event) for event in events if event["kind"] in _SIGNS and event.get("name") != "SHUTDOWN"]
-    said: dict[str, float] = {}
-    for event in events:
-        if event["kind"] == "output_line" and event["source"] in ("serial", "screen"):
-            said.setdefault("".join(letter for letter in event["text"] if not letter.isdigit()), time_of(event))
-    disks = [event for event in events if event["kind"] == "disk_activity"]
-    moved = [time_of(new) for old, new in pairwise(disks) if total_of(new) - total_of(old) > 1 << 16]
-    return max((*last, *said.values(), *moved))
-
-
-def time_of(event: dict[str, Any]) -> float:
-    return datetime.fromisoformat(event["time"]).timestamp()
-
-
-def total_of(event: dict[str, Any]) -> int:
-    return int(event["read_bytes"] + event["written_bytes"])
 
 
 @pytest.mark.parametrize(
@@ -55,9 +30,7 @@ def total_of(event: dict[str, Any]) -> int:
 def test_fault_is_named_soon_and_leaves_its_evidence(fault: Fault, tmp_path: Path) -> None:
     if missing := [name for name in fault.needs if not Path(name).exists()]:
         pytest.skip(f"not on this host: {missing[0]}")
-    words = fault.plant(Bench(tmp_path, fault.arch))
-    where = ("--arch", fault.arch, "--accel", "tcg", "--project", tmp_path)
-    ran = run("build", "debian-12", *where, "--no-verify", "--json", *words, deadline_s=1500)
+    ran = build(fault, tmp_path)
     events = ran.events
     [failed] = ran.of_kind("build_failed")
     assert (failed["cause"], failed["status"], ran.status) == (fault.cause, fault.status, fault.status), ran.err
