@@ -68,6 +68,7 @@ _CLOCK_CELLS = 8  # a clock or a counter on a screen; before a kernel runs, a me
 _SAME_PICTURE_S = 10.0
 _MOVED_ON_LINES = 5
 _MOVED_ON_BYTES = 4 << 20
+_LEFT_BEHIND = frozenset({Weight.DIALOG, Weight.DOUBT})  # by lines; a loader's error stands though its menu comes back
 _TAIL_LINES = 40
 _REMEMBERED_LINES = 400
 _SHOWN = 200
@@ -287,7 +288,7 @@ class Diagnostician:
             rule = None
         if rule is not None and (held is None or outranks(rule, held.rule)):
             self._suspicion = _Suspicion(rule, text.strip()[:_SHOWN], now)
-        elif held is not None and held.rule.weight is not Weight.FINAL and now - held.since > _SAME_PICTURE_S:
+        elif held is not None and held.rule.weight in _LEFT_BEHIND and now - held.since > _SAME_PICTURE_S:
             held.lines_after += rule is not held.rule
             if held.lines_after >= _MOVED_ON_LINES:
                 self._suspicion = None

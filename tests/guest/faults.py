@@ -218,7 +218,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault("grub-no-config", "grub-shell", grub("exec_no_such_command\n"), "own shell"),
     Fault("grub-no-kernel", "boot-loader", grub(_GRUB_MISSING), "no/such/vmlinuz"),
     Fault("arm-grub-menu", "boot-menu", grub(_GRUB_MENU), "menu", arch="aarch64"),
-    Fault("isolinux-no-config", "boot-loader", isolinux(""), "configuration", needs=_SYSLINUX),
+    Fault("isolinux-no-config", "boot-loader", isolinux(""), "No configuration file found", needs=_SYSLINUX),
     Fault("isolinux-prompt", "boot-menu", isolinux("PROMPT 1\nLABEL one\n KERNEL /one\n"), "boot:", needs=_SYSLINUX),
     Fault(
         "isolinux-graphical-menu",

@@ -49,6 +49,7 @@ LINES = [
     ("error: you need to load the kernel first.", "boot-loader"),
     ("Could not find kernel image: linux", "boot-loader"),
     ("No DEFAULT or UI configuration directive found!", "boot-loader"),
+    ("WARNING: No configuration file found", "boot-loader"),
     ("boot: ", "boot-menu"),
     ("                             GNU GRUB  version 2.06", "boot-menu"),
     ("Network autoconfiguration failed", "no-network"),

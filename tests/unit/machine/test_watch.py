@@ -148,6 +148,12 @@ def test_menu_is_no_cause_any_more_once_a_kernel_runs() -> None:
     assert thinker.diagnose(110, cpu=1.0) is None
 
 
+def test_error_of_a_boot_loader_stands_though_its_menu_comes_back() -> None:
+    menu = ("GNU GRUB  version 2.06", "Press enter to boot the selected OS", "a command-line.", "*Install", "c", "d")
+    thinker = feed((17, serial("error: file `/vmlinuz' not found.")), *((40, serial(line)) for line in menu))
+    assert cause_of(thinker.diagnose(90, cpu=1.0)) == "boot-loader"
+
+
 def test_clock_that_ticks_is_no_progress() -> None:
     bar = "[  (1*installer)  2 shell  4- log  ][ Nov 26 17:{} ]"
     thinker = feed((5, serial(KERNEL)), (10, serial("Prompt: '?' for help> ")))
