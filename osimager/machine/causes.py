@@ -181,7 +181,8 @@ RULES: tuple[Rule, ...] = (
         _LOADER_HINT,
         r"^error: .*(?:not found|no such|you need to load the kernel first|unknown file ?system|invalid magic|"
         r"bad shim|premature end|not a regular file|failure reading)",
-        r"Could not find kernel image|No configuration file found|No DEFAULT or UI configuration directive|ISOLINUX.*(?:[Ee]rror|failed)",
+        r"Could not find kernel image|No configuration file found|No DEFAULT or UI configuration directive",
+        r"ISOLINUX.*(?:[Ee]rror|failed)",
         r"Failed to load (?:ldlinux|COM32|libcom32)|Image checksum error|Loading \S+ failed|invalid or corrupt kernel",
     ),
     _rule(

@@ -45,6 +45,7 @@ _LAST_WORDS_S = 1.0  # for what the console still says of a panic
 _LAST_WORDS_LINES = 60
 _STDERR_LINES = 60
 _USERNET_PORT = re.compile(r"^\s*TCP\[HOST_FORWARD\]\s+\d+\s+(\S+)\s+(\d+)\s", re.MULTILINE)
+_USERNET_OUTGOING = re.compile(r"^\s*TCP\[ESTABLISHED\]\s+\d+\s+(?!127\.)\S+\s", re.MULTILINE)
 
 # What QEMU says on stderr, and what a user can do about it; the flag: the host lacks something (status 4).
 _HINTS: tuple[tuple[str, str, bool], ...] = (
@@ -327,6 +328,11 @@ class QemuMachine:
         self._check_running()
         return is_beyond_loader(await self._qmp.monitor("info registers"))
 
+    async def is_fetching(self) -> bool:
+        """Tell whether the guest holds a connection to the outside, as QEMU's user network knows."""
+        self._check_running()
+        return bool(self._run.shape.nics) and has_outgoing(await self._qmp.monitor("info usernet"))
+
     async def observe(self) -> None:
         """Put the disks' counters, a screen that changed and the new lines of a text screen on the bus.
 
@@ -558,6 +564,11 @@ def _publish_picture(partial: Path, path: Path) -> None:
     if not data.startswith(b"\x89PNG"):
         partial.write_bytes(make_png(data))
     partial.replace(path)
+
+
+def has_outgoing(usernet: str) -> bool:
+    """Tell whether `info usernet` lists a connection of the guest's own; those that come in are from loopback."""
+    return _USERNET_OUTGOING.search(usernet) is not None
 
 
 def _parse_endpoint(usernet: str) -> Endpoint | None:

@@ -82,6 +82,25 @@ _COUNTS_DOWN = re.compile(r"A (?:start|stop) job is running for |(?:automaticall
 _NUMBERS = re.compile(r"\d+")
 
 
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How busy QEMU was lately: `cpu` of one core, None where that is not known. `is_fetching`: the guest holds a
+    connection to the outside, which at real hardware's speed hardly costs anything."""
+
+    cpu: float | None
+    is_fetching: bool = False
+
+    @property
+    def is_busy(self) -> bool:
+        """Tell whether the guest computes."""
+        return self.cpu is not None and self.cpu > _IDLE_CPU
+
+    @property
+    def is_rest(self) -> bool:
+        """Tell whether it may well rest."""
+        return not self.is_busy and not self.is_fetching
+
+
 @dataclass(slots=True)
 class _Suspicion:
     """A rule that matched, and what has happened since."""
@@ -154,22 +173,22 @@ class Diagnostician:
         """Count a moment as progress: something of ours is at work (keys are being typed)."""
         self._go_on(now)
 
-    def diagnose(self, now: float, *, cpu: float | None) -> StuckGuest | None:
-        """Give the cause, if there is one by now. `cpu`: how busy QEMU was lately (1.0: one core), where known."""
+    def diagnose(self, now: float, load: Load) -> StuckGuest | None:
+        """Give the cause, if there is one by now."""
         awaited = self._ladder.next_after(self.seen)
-        found = self._diagnose_text(now, cpu) or self._diagnose_loop()
+        found = self._diagnose_text(now, load) or self._diagnose_loop()
         if found or awaited is None:
             return found
-        return self._diagnose_key(now) or self._diagnose_rest(awaited, now, cpu) or self._diagnose_late(awaited, now)
+        return self._diagnose_key(now) or self._diagnose_rest(awaited, now, load) or self._diagnose_late(awaited, now)
 
     # What it says.
 
-    def _diagnose_text(self, now: float, cpu: float | None) -> StuckGuest | None:
+    def _diagnose_text(self, now: float, load: Load) -> StuckGuest | None:
         held = self._suspicion
         if held is None:
             return None
         quiet_s = now - (held.since if held.rule.weight is Weight.FINAL else max(held.since, self._progress_at))
-        if quiet_s < self._patience_for(held.rule, cpu):
+        if quiet_s < self._patience_for(held.rule, load):
             return None
         title = find_title(tuple(self._last_lines)) if held.rule.weight is Weight.DIALOG else ""
         said = title if title and held.rule.cause == "question" else held.line
@@ -177,13 +196,13 @@ class Diagnostician:
             said = f"{said} (in {title!r})"
         return self._stuck(held.rule.cause, f"{held.rule.what}: {said}", held.rule.hint)
 
-    def _patience_for(self, rule: Rule, cpu: float | None) -> float:
+    def _patience_for(self, rule: Rule, load: Load) -> float:
         """Give how long `rule`'s text may stand while nothing else happens."""
         if rule.weight is Weight.FINAL:
             return PATIENCE.settled_s
         if rule.weight is Weight.LOADER:
             return PATIENCE.waiting_s
-        if _is_at_rest(cpu):
+        if load.is_rest:
             return PATIENCE.waiting_s
         return PATIENCE.busy_s if rule.weight is Weight.DIALOG else float("inf")
 
@@ -222,14 +241,14 @@ class Diagnostician:
 
     # How far it came.
 
-    def _diagnose_rest(self, awaited: Rung, now: float, cpu: float | None) -> StuckGuest | None:
+    def _diagnose_rest(self, awaited: Rung, now: float, load: Load) -> StuckGuest | None:
         rest_s = now - self._progress_at
         if Proof.KERNEL not in self._seen:
             patience_s = PATIENCE.loader_s
-        elif cpu is None:
-            patience_s = PATIENCE.unseen_s
+        elif load.is_busy:
+            patience_s = float("inf")
         else:
-            patience_s = PATIENCE.rest_s if _is_at_rest(cpu) else float("inf")
+            patience_s = PATIENCE.rest_s if load.cpu is not None and load.is_rest else PATIENCE.unseen_s
         if rest_s < patience_s:
             return None
         cause, what = self._name_rest(awaited)
@@ -346,11 +365,6 @@ class Diagnostician:
         self._progress_at = now
 
 
-def _is_at_rest(cpu: float | None) -> bool:
-    """Tell whether the guest's processor rests. One that is not known may: a text tells by itself."""
-    return cpu is None or cpu <= _IDLE_CPU
-
-
 class Watched(Protocol):
     """What the watcher needs of a machine."""
 
@@ -377,6 +391,10 @@ class Watched(Protocol):
         """Tell whether the processor is beyond firmware and boot loader."""
         ...
 
+    async def is_fetching(self) -> bool:
+        """Tell whether the guest holds a connection to the outside."""
+        ...
+
 
 async def watch_machine(machine: Watched, env: Env, ladder: Ladder) -> Never:
     """Watch until the guest is stuck, and raise that as StuckGuest. To be cancelled when the stage is done."""
@@ -389,6 +407,8 @@ async def watch_machine(machine: Watched, env: Env, ladder: Ladder) -> Never:
             thinker.feed(stamped.event, env.clock.monotonic())
 
     cpu = _CpuMeter(machine.pid)
+    is_emulated = machine.accelerator is Accelerator.TCG  # where whatever is fetched keeps the processor busy
+    load = Load(None)
     looks, next_look = 0, started
     with env.bus.listening(take):
         while True:
@@ -398,7 +418,7 @@ async def watch_machine(machine: Watched, env: Env, ladder: Ladder) -> Never:
                 if Proof.KERNEL not in thinker.seen and await machine.runs_kernel():
                     told.add(Proof.KERNEL)
                     env.emit(ProofOfLife(Proof.KERNEL))
-                cpu.measure(now)
+                load = Load(cpu.measure(now), not is_emulated and await machine.is_fetching())
                 looks += 1
                 next_look = now + (FIRST_LOOKS_S if looks < _QUICK_LOOKS else LOOK_S)
             if machine.is_typing:
@@ -407,7 +427,7 @@ async def watch_machine(machine: Watched, env: Env, ladder: Ladder) -> Never:
                 if proof not in told:
                     told.add(proof)
                     env.emit(ProofOfLife(proof))
-            if found := thinker.diagnose(now, cpu=cpu.share):
+            if found := thinker.diagnose(now, load):
                 raise found
             await asyncio.sleep(_THINK_S)
 
@@ -419,17 +439,16 @@ class _CpuMeter:
     def __init__(self, pid: int) -> None:
         self._process = Path(f"/proc/{pid}")
         self._samples: deque[tuple[float, float, float]] = deque(maxlen=int(30 / LOOK_S) + 1)
-        self.share: float | None = None
 
-    def measure(self, now: float) -> None:
-        """Take a sample."""
-        self.share = None
+    def measure(self, now: float) -> float | None:
+        """Take a sample and give the share."""
         with contextlib.suppress(OSError, ValueError, IndexError):
             self._samples.append((now, self._read_used_s(), self._read_waited_s()))
             first_at, first_used_s, first_waited_s = self._samples[0]
             _, used_s, waited_s = self._samples[-1]
             if now > first_at:  # threads that have ended take their waiting with them
-                self.share = (used_s - first_used_s + max(0.0, waited_s - first_waited_s)) / (now - first_at)
+                return (used_s - first_used_s + max(0.0, waited_s - first_waited_s)) / (now - first_at)
+        return None
 
     def _read_used_s(self) -> float:
         fields = (self._process / "stat").read_text("ascii").rsplit(")", 1)[1].split()

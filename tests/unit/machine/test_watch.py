@@ -17,7 +17,7 @@ from osimager.events import (
 )
 from osimager.machine.causes import StuckGuest
 from osimager.machine.ladder import CONTINUED, SYSTEM, Ladder, Proof, installer_ladder
-from osimager.machine.watch import PATIENCE, Diagnostician
+from osimager.machine.watch import PATIENCE, Diagnostician, Load
 from osimager.plan.facts import Accelerator
 
 INSTALLER = installer_ladder(serves_answers=True)
@@ -47,7 +47,7 @@ def test_first_cause_wins_over_the_buttons_of_its_dialog() -> None:
         (10, serial("    <Go Back>                          <Continue>")),
         *((10, serial(f"text of the dialog {number}")) for number in range(20)),
     )
-    assert cause_of(thinker.diagnose(60, cpu=0.0)) == "answer-not-fetched"
+    assert cause_of(thinker.diagnose(60, Load(0.0))) == "answer-not-fetched"
 
 
 def test_question_that_was_answered_is_forgotten() -> None:
@@ -55,37 +55,37 @@ def test_question_that_was_answered_is_forgotten() -> None:
         (10, serial("[!] Partition disks")),
         *((30 + number, serial(f"Unpacking package {number}")) for number in range(6)),
     )
-    assert thinker.diagnose(90, cpu=1.0) is None
+    assert thinker.diagnose(90, Load(1.0)) is None
 
 
 def test_menu_that_went_on_is_forgotten_when_the_disk_is_read() -> None:
     thinker = feed(
         (5, serial("Automatic boot in 3 seconds")), (6, DiskActivity(1 << 20, 0)), (20, DiskActivity(50 << 20, 0))
     )
-    assert thinker.diagnose(90, cpu=1.0) is None
+    assert thinker.diagnose(90, Load(1.0)) is None
 
 
 def test_waiting_is_no_cause_while_the_disk_is_written() -> None:
     thinker = feed((10, serial("[!] Partition disks")), (50, DiskActivity(1 << 20, 0)))
-    assert thinker.diagnose(70, cpu=1.0) is None
-    assert cause_of(thinker.diagnose(110, cpu=0.02)) == "question"
+    assert thinker.diagnose(70, Load(1.0)) is None
+    assert cause_of(thinker.diagnose(110, Load(0.02))) == "question"
 
 
 def test_dialog_is_named_though_the_processor_is_busy_but_later() -> None:
     thinker = feed((9, serial(KERNEL)), (10, serial("[!] Partition disks")))
-    assert thinker.diagnose(109, cpu=1.0) is None
-    assert cause_of(thinker.diagnose(111, cpu=1.0)) == "question"
+    assert thinker.diagnose(109, Load(1.0)) is None
+    assert cause_of(thinker.diagnose(111, Load(1.0))) == "question"
 
 
 def test_failure_that_may_be_mended_is_none_while_the_processor_works() -> None:
     thinker = feed((10, serial(KERNEL)), (10, serial("Temporary failure in name resolution")))
-    assert thinker.diagnose(600, cpu=0.9) is None
-    assert cause_of(thinker.diagnose(600, cpu=0.02)) == "no-network"
+    assert thinker.diagnose(600, Load(0.9)) is None
+    assert cause_of(thinker.diagnose(600, Load(0.02))) == "no-network"
 
 
 def test_panic_is_final_though_the_screen_still_changes() -> None:
     thinker = feed((10, serial("Kernel panic - not syncing: Fatal exception")), (12, ScreenChanged("a")))
-    assert cause_of(thinker.diagnose(14, cpu=1.0)) == "kernel-panic"
+    assert cause_of(thinker.diagnose(14, Load(1.0))) == "kernel-panic"
 
 
 def test_promise_covers_every_patience() -> None:
@@ -97,8 +97,8 @@ def test_promise_covers_every_patience() -> None:
 
 def test_guest_that_rests_is_stuck_within_two_minutes() -> None:
     thinker = feed((9, serial(KERNEL)), (10, serial("Loading...")))
-    assert thinker.diagnose(100, cpu=0.01) is None
-    found = thinker.diagnose(115, cpu=0.01)
+    assert thinker.diagnose(100, Load(0.01)) is None
+    found = thinker.diagnose(115, Load(0.01))
     assert cause_of(found) == "answer-not-fetched"
     assert "last sign of life was kernel" in str(found)
     assert "Loading..." in str(found)
@@ -106,8 +106,8 @@ def test_guest_that_rests_is_stuck_within_two_minutes() -> None:
 
 def test_busy_guest_is_not_stuck_before_its_rungs_deadline() -> None:
     thinker = feed((9, serial(KERNEL)), (10, serial("Loading...")))
-    assert thinker.diagnose(899, cpu=0.9) is None
-    found = thinker.diagnose(910, cpu=0.9)
+    assert thinker.diagnose(899, Load(0.9)) is None
+    found = thinker.diagnose(910, Load(0.9))
     assert cause_of(found) == "answer-not-fetched"
     assert "did not come within 15m" in str(found)
 
@@ -115,14 +115,24 @@ def test_busy_guest_is_not_stuck_before_its_rungs_deadline() -> None:
 def test_real_hardware_has_a_third_of_the_time() -> None:
     thinker = Diagnostician(0.0, INSTALLER, Accelerator.KVM)
     thinker.feed(serial(KERNEL), 10)
-    assert thinker.diagnose(309, cpu=0.9) is None
-    assert cause_of(thinker.diagnose(311, cpu=0.9)) == "answer-not-fetched"
+    assert thinker.diagnose(309, Load(0.9)) is None
+    assert cause_of(thinker.diagnose(311, Load(0.9))) == "answer-not-fetched"
+
+
+def test_guest_that_fetches_at_ease_gets_more_time() -> None:
+    """At real hardware's speed a download takes no processor to speak of."""
+    thinker = feed((9, serial(KERNEL)), (40, AnswerFetched("ks.cfg")), (41, serial(" 3) [!] Installation source")))
+    assert thinker.diagnose(140, Load(0.02, is_fetching=True)) is None
+    assert cause_of(thinker.diagnose(142, Load(0.02, is_fetching=True))) == "question"
+    silent = feed((9, serial(KERNEL)), (40, AnswerFetched("ks.cfg")))
+    assert silent.diagnose(339, Load(0.02, is_fetching=True)) is None
+    assert cause_of(silent.diagnose(341, Load(0.02, is_fetching=True))) == "question"
 
 
 def test_silent_guest_of_unknown_load_gets_more_time() -> None:
     thinker = feed((0, serial(KERNEL)))
-    assert thinker.diagnose(200, cpu=None) is None
-    assert cause_of(thinker.diagnose(301, cpu=None)) == "answer-not-fetched"
+    assert thinker.diagnose(200, Load(None)) is None
+    assert cause_of(thinker.diagnose(301, Load(None))) == "answer-not-fetched"
 
 
 @pytest.mark.parametrize(("read_bytes", "cause"), [(4096, "firmware"), (300_000, "boot-menu")])
@@ -131,27 +141,27 @@ def test_still_screen_before_any_kernel_is_named_though_the_processor_is_busy(re
     thinker = feed(
         (2, ScreenChanged("a", cells=400)), (5, DiskActivity(read_bytes, 0)), (10, DiskActivity(read_bytes, 0))
     )
-    assert thinker.diagnose(90, cpu=1.0) is None
-    assert cause_of(thinker.diagnose(100, cpu=1.0)) == cause
+    assert thinker.diagnose(90, Load(1.0)) is None
+    assert cause_of(thinker.diagnose(100, Load(1.0))) == cause
 
 
 def test_menu_that_counts_down_is_left_alone() -> None:
     thinker = feed((5, serial("Use the arrow keys to change the selection.")))
     for second in range(10, 300, 5):
         thinker.feed(ScreenChanged("a", cells=1), second)
-        assert thinker.diagnose(second + 1, cpu=1.0) is None
-    assert cause_of(thinker.diagnose(360, cpu=1.0)) == "boot-menu"
+        assert thinker.diagnose(second + 1, Load(1.0)) is None
+    assert cause_of(thinker.diagnose(360, Load(1.0))) == "boot-menu"
 
 
 def test_menu_is_no_cause_any_more_once_a_kernel_runs() -> None:
     thinker = feed((5, serial("Press enter to boot the selected OS")), (20, ProofOfLife(Proof.KERNEL)))
-    assert thinker.diagnose(110, cpu=1.0) is None
+    assert thinker.diagnose(110, Load(1.0)) is None
 
 
 def test_error_of_a_boot_loader_stands_though_its_menu_comes_back() -> None:
     menu = ("GNU GRUB  version 2.06", "Press enter to boot the selected OS", "a command-line.", "*Install", "c", "d")
     thinker = feed((17, serial("error: file `/vmlinuz' not found.")), *((40, serial(line)) for line in menu))
-    assert cause_of(thinker.diagnose(90, cpu=1.0)) == "boot-loader"
+    assert cause_of(thinker.diagnose(90, Load(1.0))) == "boot-loader"
 
 
 def test_clock_that_ticks_is_no_progress() -> None:
@@ -160,7 +170,7 @@ def test_clock_that_ticks_is_no_progress() -> None:
     for minute in range(1, 4):
         thinker.feed(serial(bar.format(15 + minute)), 60.0 * minute)
         thinker.feed(ScreenChanged("a", cells=2), 60.0 * minute)
-    assert cause_of(thinker.diagnose(181, cpu=0.01)) == "question"
+    assert cause_of(thinker.diagnose(181, Load(0.01))) == "question"
 
 
 def test_job_that_counts_down_is_waited_for() -> None:
@@ -168,17 +178,17 @@ def test_job_that_counts_down_is_waited_for() -> None:
     thinker = feed((5, serial(KERNEL)), ladder=SYSTEM)
     for second in range(10, 290, 10):
         thinker.feed(serial(job.format(second)), second)
-        assert thinker.diagnose(second + 1, cpu=0.01) is None
+        assert thinker.diagnose(second + 1, Load(0.01)) is None
 
 
 def test_installer_without_a_word_is_named_by_how_far_it_came() -> None:
     """Graphical, nothing on serial: the processor's registers, the answer server and the disk's counters tell."""
     thinker = feed((5, ScreenChanged("a", cells=900)), (20, ProofOfLife(Proof.KERNEL)), (40, AnswerFetched("ks.cfg")))
-    assert thinker.diagnose(139, cpu=0.02) is None
-    assert cause_of(thinker.diagnose(141, cpu=0.02)) == "question"
+    assert thinker.diagnose(139, Load(0.02)) is None
+    assert cause_of(thinker.diagnose(141, Load(0.02))) == "question"
     thinker.feed(DiskActivity(0, 50 << 20), 141)
-    assert thinker.diagnose(240, cpu=0.02) is None
-    assert "last sign of life was disk" in str(thinker.diagnose(250, cpu=0.02))
+    assert thinker.diagnose(240, Load(0.02)) is None
+    assert "last sign of life was disk" in str(thinker.diagnose(250, Load(0.02)))
 
 
 def test_silent_install_that_writes_or_computes_is_never_stuck() -> None:
@@ -186,78 +196,78 @@ def test_silent_install_that_writes_or_computes_is_never_stuck() -> None:
     for step in range(1, 400):
         now = 40.0 + step * 20
         thinker.feed(DiskActivity(0, step << 20), now)
-        assert thinker.diagnose(now + 19, cpu=0.02) is None
-    assert thinker.diagnose(40 + 400 * 20 + 5000, cpu=0.8) is None
+        assert thinker.diagnose(now + 19, Load(0.02)) is None
+    assert thinker.diagnose(40 + 400 * 20 + 5000, Load(0.8)) is None
 
 
 def test_system_that_answers_no_ssh_is_named() -> None:
     silent = feed((5, serial(KERNEL)), (30, serial("debian login: ")), (35, ConnectionTried("refused")), ladder=SYSTEM)
-    assert cause_of(silent.diagnose(136, cpu=0.02)) == "no-ssh"
+    assert cause_of(silent.diagnose(136, Load(0.02))) == "no-ssh"
     lost = feed((5, serial(KERNEL)), (30, serial("debian login: ")), (35, ConnectionTried("no-banner")), ladder=SYSTEM)
-    assert cause_of(lost.diagnose(136, cpu=0.02)) == "no-network"
+    assert cause_of(lost.diagnose(136, Load(0.02))) == "no-network"
 
 
 def test_system_that_let_us_in_may_rest_and_ask_but_not_panic() -> None:
     thinker = feed((5, serial(KERNEL)), (30, ConnectionTried("open")), ladder=SYSTEM)
     thinker.feed(serial("[!!] Select a language"), 40)
-    assert thinker.diagnose(5000, cpu=0.0) is None
+    assert thinker.diagnose(5000, Load(0.0)) is None
     thinker.feed(serial("Kernel panic - not syncing: x"), 5000)
-    assert cause_of(thinker.diagnose(5010, cpu=0.0)) == "kernel-panic"
+    assert cause_of(thinker.diagnose(5010, Load(0.0))) == "kernel-panic"
 
 
 def test_typing_holds_the_clock() -> None:
     thinker = feed((5, serial("grub> ")))
     thinker.hold(300)
-    assert thinker.diagnose(340, cpu=1.0) is None
-    assert cause_of(thinker.diagnose(346, cpu=1.0)) == "grub-shell"
+    assert thinker.diagnose(340, Load(1.0)) is None
+    assert cause_of(thinker.diagnose(346, Load(1.0))) == "grub-shell"
 
 
 def test_second_fetch_of_the_answers_is_an_installer_in_a_loop() -> None:
     thinker = feed((60, AnswerFetched("ks.cfg")), ladder=CONTINUED)
-    assert cause_of(thinker.diagnose(61, cpu=1.0)) == "loop"
-    assert feed((60, AnswerFetched("ks.cfg"))).diagnose(61, cpu=1.0) is None
+    assert cause_of(thinker.diagnose(61, Load(1.0))) == "loop"
+    assert feed((60, AnswerFetched("ks.cfg"))).diagnose(61, Load(1.0)) is None
 
 
 def test_medium_that_boots_once_more_is_an_installer_in_a_loop() -> None:
     """The second turn is the disk's; what reads from the medium once that has started a kernel is its own affair."""
     again = feed((8, DiskActivity(12 << 20, 0, 12 << 20)), ladder=CONTINUED)
-    assert cause_of(again.diagnose(9, cpu=1.0)) == "loop"
+    assert cause_of(again.diagnose(9, Load(1.0))) == "loop"
     disk = feed(
         (8, DiskActivity(30 << 20, 0, 40_000)),
         (9, serial(KERNEL)),
         (30, DiskActivity(900 << 20, 0, 800 << 20)),
         ladder=CONTINUED,
     )
-    assert disk.diagnose(31, cpu=1.0) is None
+    assert disk.diagnose(31, Load(1.0)) is None
 
 
 def test_refused_key_is_named_after_a_minute() -> None:
     refused = ConnectionTried("key-refused")
     thinker = feed((10, refused), (20, refused), (69, serial("x")))
-    assert thinker.diagnose(69, cpu=1.0) is None
-    assert cause_of(thinker.diagnose(71, cpu=1.0)) == "key-refused"
+    assert thinker.diagnose(69, Load(1.0)) is None
+    assert cause_of(thinker.diagnose(71, Load(1.0))) == "key-refused"
 
 
 def test_restarts_without_a_written_disk_are_a_loop() -> None:
     reset = QmpEvent("RESET", '{"guest":true,"reason":"guest-reset"}')
     thinker = feed(*((number * 10.0, reset) for number in range(2)))
-    assert thinker.diagnose(11, cpu=1.0) is None
+    assert thinker.diagnose(11, Load(1.0)) is None
     thinker = feed(*((number * 10.0, reset) for number in range(3)))
-    assert cause_of(thinker.diagnose(41, cpu=1.0)) == "loop"
+    assert cause_of(thinker.diagnose(41, Load(1.0))) == "loop"
 
 
 def test_restarts_between_writes_are_none() -> None:
     reset = QmpEvent("RESET", '{"guest":true,"reason":"guest-reset"}')
     thinker = feed(*((n * 10.0, event) for n in range(5) for event in (DiskActivity(0, n << 30), reset)))
-    assert thinker.diagnose(61, cpu=1.0) is None
+    assert thinker.diagnose(61, Load(1.0)) is None
 
 
 def test_guest_that_restarts_for_ever_is_in_a_loop_though_it_writes() -> None:
     reset = QmpEvent("RESET", '{"guest":true,"reason":"guest-reset"}')
     thinker = feed(*((n * 10.0, event) for n in range(6) for event in (DiskActivity(0, n << 30), reset)))
-    assert cause_of(thinker.diagnose(61, cpu=1.0)) == "loop"
+    assert cause_of(thinker.diagnose(61, Load(1.0))) == "loop"
 
 
 def test_answer_that_was_refused_is_told_with_the_question() -> None:
     thinker = feed((5, AnswerRefused("/x/preseed.cfg")), (10, serial("[!!] Select a language")))
-    assert "/x/preseed.cfg" in str(thinker.diagnose(60, cpu=0.0))
+    assert "/x/preseed.cfg" in str(thinker.diagnose(60, Load(0.0)))
