@@ -13,6 +13,7 @@ from typing import Any
 from osimager.aio import first_cause, in_thread
 from osimager.build.evidence import QemuNotes, keep_evidence, write_bundle
 from osimager.build.failing import Failing
+from osimager.build.layering import make_cache_use
 from osimager.build.machines import Rig
 from osimager.build.prepare import Prepared, prepare
 from osimager.build.records import BuildFolder, BuildRecord, find_expected
@@ -27,7 +28,7 @@ from osimager.events import BuildFailed, Bus, ImagePublished, Notice, Sink, Stag
 from osimager.paths import Places
 from osimager.plan.argv import Display
 from osimager.plan.deadlines import make_deadlines
-from osimager.plan.digests import make_digest, make_known_digests
+from osimager.plan.digests import make_digest, make_keys
 from osimager.plan.facts import Accelerator
 from osimager.processes import find_start
 from osimager.redact import Masker
@@ -123,8 +124,8 @@ class _Build:
         self._prepared = prepared
         plan = prepared.plan
         chosen = prepared.host.accelerator
-        known = make_known_digests(plan, prepared.protect)
-        digest = make_digest((known, plan.machine, plan.verify, chosen.accelerator))
+        keys = make_keys(plan, None, prepared.outside, prepared.protect)
+        digest = make_digest((keys, plan.machine, plan.verify, chosen.accelerator))
         self._folder.update(target=str(plan.target), plan=digest)
         rec.expected_s = await in_thread(lambda: find_expected(env.places, digest))
         rec.deadline_s.update({each.stage: each.seconds for each in plan.deadlines})
@@ -132,7 +133,7 @@ class _Build:
         rig = Rig(prepared.host, Display(self._asked.display), self._failing)
         needed_mib = _QEMU_MIB + max(plan.install.machine.memory_mib, plan.machine.memory_mib)
         async with self._session.memory.reserved(needed_mib, on_wait=lambda: env.emit(_waits(needed_mib))):
-            return await run_build(prepared, rig, env, rec)
+            return await run_build(prepared, make_cache_use(self._asked), rig, env, rec)
 
     async def _settle_failure(self, error: BaseException) -> Outcome:
         """Record how the build failed, and keep what tells of it; raise what ends the whole command."""

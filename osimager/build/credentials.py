@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from osimager.crypt import ALPHABET, crypt
 from osimager.env import Env
 from osimager.holes import BUILD_PASSWORD, BUILD_PASSWORD_CRYPT, BUILD_PUBLIC_KEY
-from osimager.provision.ssh import BuildKey, make_key
+from osimager.provision.ssh import BuildKey, make_key, parse_key
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -28,6 +28,17 @@ class Credentials:
             BUILD_PASSWORD: self.password,
             BUILD_PASSWORD_CRYPT: self.password_crypt,
         }
+
+    def to_json(self) -> dict[str, str]:
+        """Give what is kept with the installed disk: `read_credentials` takes it."""
+        return {"key": self.key.private, "password": self.password, "password_crypt": self.password_crypt}
+
+
+def read_credentials(kept: Mapping[str, str], env: Env) -> Credentials:
+    """Read what was kept with an installed disk, and tell the masker. Raises MachineError where it is no key."""
+    for name in ("password", "password_crypt"):
+        env.masker.register(kept[name])
+    return Credentials(parse_key(kept["key"], env), kept["password"], kept["password_crypt"])
 
 
 def make_credentials(env: Env) -> Credentials:

@@ -17,12 +17,28 @@ async def create_disk(path: Path, size_bytes: int) -> Path:
     return path
 
 
-async def create_overlay(path: Path, backing: Path, *, size_bytes: int | None = None) -> Path:
-    """Make a qcow2 over `backing`, which stays as it is; `size_bytes` makes the guest's disk larger."""
+async def create_overlay(path: Path, backing: Path, *, size_bytes: int | None = None, is_open: bool = False) -> Path:
+    """Make a qcow2 over `backing`, which stays as it is; `size_bytes` makes the guest's disk larger.
+
+    A relative `backing` begins at the folder of `path`. With `is_open` it is not looked at: a guest writes to it yet.
+    """
     size = [] if size_bytes is None else [str(size_bytes)]
-    await run_tool(
-        [_qemu_img(), "create", "-q", "-f", "qcow2", "-b", backing, "-F", "qcow2", path, *size], deadline_s=_QUICK_S
-    )
+    blind = ["-u"] if is_open else []
+    argv: list[str | Path] = [
+        _qemu_img(),
+        "create",
+        "-q",
+        "-f",
+        "qcow2",
+        *blind,
+        "-b",
+        backing,
+        "-F",
+        "qcow2",
+        path,
+        *size,
+    ]
+    await run_tool(argv, deadline_s=_QUICK_S)
     return path
 
 

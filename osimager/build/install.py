@@ -12,7 +12,7 @@ from osimager.aio import in_thread
 from osimager.build.credentials import Credentials
 from osimager.build.disks import create_disk
 from osimager.build.evidence import witnessed, write_answers
-from osimager.build.machines import InstalledDisk, Rig
+from osimager.build.machines import Rig
 from osimager.config.sections import Rung
 from osimager.env import Env
 from osimager.holes import ANSWER_URL, fill_holes
@@ -64,14 +64,17 @@ async def open_seed(plan: BuildPlan, credentials: Credentials, env: Env) -> Asyn
         yield Seed(credentials, content, iso, server, holes)
 
 
-async def install(plan: BuildPlan, media: MediaFacts, seed: Seed, rig: Rig, env: Env) -> InstalledDisk:
-    """Run the installer's machine to its end, as often as it restarts. Raises MachineError, GuestGone, StageTimeout."""
+async def install(plan: BuildPlan, media: MediaFacts, seed: Seed, rig: Rig, env: Env, *, into: Path) -> None:
+    """Run the installer's machine to its end, as often as it restarts; its drives are in the folder `into`.
+
+    Raises MachineError, GuestGone, StageTimeout.
+    """
     shape = plan.install.machine
-    disk = await create_disk(env.workspace / "disk.qcow2", shape.disks[0].size_bytes)
-    variables = await rig.clean_variables(env.workspace / "variables.qcow2")
+    drives = {disk.id: await create_disk(into / f"{disk.id}.qcow2", disk.size_bytes) for disk in shape.disks}
+    drives |= await rig.clean_variables(into)
     direct = await _direct_boot(plan, media, seed, env)
     base = dataclasses.replace(
-        rig.make_run("installer", shape, env, disk=disk, variables=variables),
+        rig.make_run("installer", shape, env, drives),
         cds=tuple(path for path in (media.path, seed.iso) if path is not None),
         ends_on_reset=True,
         end_expected=True,
@@ -81,7 +84,6 @@ async def install(plan: BuildPlan, media: MediaFacts, seed: Seed, rig: Rig, env:
         ended = await _run_installer(run, plan, seed, rig, env, first=turn == 0)
         if ended is EndReason.GUEST_SHUTDOWN:
             break
-    return InstalledDisk(disk, variables, seed.credentials)
 
 
 async def _run_installer(run: MachineRun, plan: BuildPlan, seed: Seed, rig: Rig, env: Env, *, first: bool) -> EndReason:

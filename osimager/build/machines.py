@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from osimager.build.credentials import Credentials
 from osimager.build.evidence import EVIDENCE, fetch_logs, witnessed
 from osimager.build.failing import Failing
+from osimager.build.layering import Base, BuildLayers
 from osimager.build.workspace import find_socket
 from osimager.env import Env
+from osimager.errors import OsimagerError
 from osimager.events import Notice
 from osimager.kept import make_folder, write_kept
 from osimager.machine.firmware import make_variables
 from osimager.machine.ladder import SYSTEM
-from osimager.machine.qemu import MachineRun, QemuMachine, start_machine
+from osimager.machine.qemu import VARIABLES, MachineRun, QemuMachine, start_machine
 from osimager.plan.argv import Display
 from osimager.plan.facts import HostFacts
 from osimager.plan.model import BuildPlan, MachineShape
 from osimager.ports import Machine
 from osimager.proc import find_tool, run_foreground
+from osimager.provision.banner import wait_banner
 from osimager.provision.planting import plant_key
 from osimager.provision.ssh import BuildKey, SshCommunicator, open_ssh
+from osimager.provision.waking import wake_up
+
+_WAKE_S = 30.0  # so long a machine that goes on from saved memory has to answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,23 +41,28 @@ class Rig:
     display: Display = Display.NONE
     failing: Failing | None = None
 
-    def make_run(self, role: str, shape: MachineShape, env: Env, *, disk: Path, variables: Path | None) -> MachineRun:
-        """Give what all runs have in common; makes the folder of the serial log."""
+    def make_run(self, role: str, shape: MachineShape, env: Env, drives: Mapping[str, Path]) -> MachineRun:
+        """Give what all runs have in common; makes the folder of the serial log.
+
+        `drives` are the machine's files by name: a disk's id, and VARIABLES (UEFI).
+        """
         evidence = make_folder(env.workspace / EVIDENCE, private=True)
         return MachineRun(
             role=role,
             shape=shape,
             host=self.host,
-            disks=(disk,),
-            variables=variables,
+            disks=tuple(drives[disk.id] for disk in shape.disks),
+            variables=drives.get(VARIABLES),
             serial_log=evidence / f"serial-{role}.log",
             display=self.display,
             vnc_socket=_vnc_socket(env) if self.display is Display.VNC else None,
         )
 
-    async def clean_variables(self, path: Path) -> Path | None:
-        """Make firmware variables as a new machine has them (UEFI), or none (BIOS)."""
-        return None if self.host.firmware is None else await make_variables(self.host.firmware, path)
+    async def clean_variables(self, folder: Path) -> dict[str, Path]:
+        """Make firmware variables as a new machine has them (UEFI), or none (BIOS), as one of its drives."""
+        if self.host.firmware is None:
+            return {}
+        return {VARIABLES: await make_variables(self.host.firmware, folder / f"{VARIABLES}.qcow2")}
 
 
 def _vnc_socket(env: Env) -> Path:
@@ -60,20 +71,50 @@ def _vnc_socket(env: Env) -> Path:
     return find_socket(env.places, env.workspace.name, "vnc")
 
 
-@dataclass(frozen=True, slots=True)
-class InstalledDisk:
-    """What INSTALL leaves: the disk, the firmware's variables beside it (UEFI), and the way in that was planted."""
+@contextlib.asynccontextmanager
+async def start_installed(
+    plan: BuildPlan, base: Base, layers: BuildLayers, rig: Rig, env: Env
+) -> AsyncIterator[QemuMachine]:
+    """Give the installed system's machine: where its memory was saved it goes on from there, else its disk boots.
 
-    disk: Path
-    variables: Path | None
-    credentials: Credentials
+    No installer media, no kernel of ours. A memory that does not load, or does not answer then, is told and left.
+    """
+    async with contextlib.AsyncExitStack() as up:
+        machine = None
+        if base.saved is not None:
+            machine = await _wake(plan, base, layers, rig, env, owner=up)
+        if machine is None:
+            machine = await up.enter_async_context(_start(plan, base, layers, rig, env))
+        yield machine
+
+
+async def _wake(
+    plan: BuildPlan, base: Base, layers: BuildLayers, rig: Rig, env: Env, *, owner: contextlib.AsyncExitStack
+) -> QemuMachine | None:
+    """Start from saved memory; None where that does not come to life. `owner` has the machine then."""
+    async with contextlib.AsyncExitStack() as attempt:
+        try:
+            machine = await attempt.enter_async_context(_start(plan, base, layers, rig, env))
+            async with asyncio.timeout(_WAKE_S):
+                (await wait_banner(machine.endpoint, env.emit)).close()
+        except (OsimagerError, OSError) as exc:  # a deadline is an OSError too
+            env.emit(Notice(f"the saved memory does not go on ({exc or 'it does not answer'}): the disk is booted"))
+        else:
+            await owner.enter_async_context(attempt.pop_all())
+            return machine
+    layers.forget_memory()
+    return None
 
 
 @contextlib.asynccontextmanager
-async def start_installed(plan: BuildPlan, installed: InstalledDisk, rig: Rig, env: Env) -> AsyncIterator[QemuMachine]:
-    """Boot the installed disk: no installer media, no kernel of ours."""
-    run = rig.make_run("target", plan.machine, env, disk=installed.disk, variables=installed.variables)
-    run = dataclasses.replace(run, ssh_port=plan.access.port)
+async def _start(plan: BuildPlan, base: Base, layers: BuildLayers, rig: Rig, env: Env) -> AsyncIterator[QemuMachine]:
+    drives = await layers.open_drives(base)
+    run = dataclasses.replace(
+        rig.make_run("target", plan.machine, env, drives),
+        ssh_port=plan.access.port,
+        savable=layers.saves_memory,
+        saved=layers.saved_memory(base),
+    )
     async with (
         start_machine(run, env) as machine,
         witnessed(machine, env, role=run.role, ladder=SYSTEM, failing=rig.failing),
@@ -83,16 +124,18 @@ async def start_installed(plan: BuildPlan, installed: InstalledDisk, rig: Rig, e
 
 @contextlib.asynccontextmanager
 async def open_guest(
-    plan: BuildPlan, installed: InstalledDisk, machine: QemuMachine, env: Env, *, failing: Failing | None = None
+    plan: BuildPlan, base: Base, machine: QemuMachine, env: Env, *, failing: Failing | None = None
 ) -> AsyncIterator[SshCommunicator]:
     """Wait until the installed system lets this build's key in; the guest's death ends the wait, or its being stuck.
 
     An error in the block is attended to, its logs fetched first, before it is passed on.
     """
-    key = installed.credentials.key
+    key = base.credentials.key
     async with open_ssh(machine.endpoint, plan.access, key, env) as guest:
         if plan.access.password is not None:
             await plant_key(guest, plan.access, key)
+        if machine.is_woken:
+            await wake_up(guest, env)
         try:
             yield guest
         except Exception as error:  # whatever failed: it is raised again when the shell ends

@@ -19,11 +19,12 @@ from osimager.config.settings import load_settings
 from osimager.env import Env
 from osimager.errors import ConfigError, ConfigErrors, PrerequisiteError
 from osimager.events import Notice
+from osimager.finalize.seal import read_seal_script
 from osimager.holes import OF_BUILD, hole, name_holes
-from osimager.machine.host import inspect_host
+from osimager.machine.host import find_processor, inspect_host
 from osimager.machine.keyboard import parse_keys
 from osimager.paths import Places
-from osimager.plan.digests import Protect, make_known_digests, to_plain
+from osimager.plan.digests import Outside, Protect, make_digest, make_keys, to_plain
 from osimager.plan.facts import HostFacts
 from osimager.plan.model import BuildPlan, OutputPlan, Step, StepKind
 from osimager.plan.resolve import check_needs, resolve_plan
@@ -32,12 +33,15 @@ from osimager.registry.names import make_id
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What RESOLVE gives: the plan, the configuration it came from, this host, and how digests hold secrets."""
+    """What RESOLVE gives: the plan, the configuration it came from, this host, how digests hold secrets, and what
+    they cover beside the plan.
+    """
 
     plan: BuildPlan
     configuration: Configuration
     host: HostFacts
     protect: Protect
+    outside: Outside
 
 
 def resolve_configuration(asked: BuildRequest, places: Places, lookups: Lookups) -> tuple[Catalog, Configuration]:
@@ -86,7 +90,16 @@ async def prepare(asked: BuildRequest, env: Env) -> Prepared:
         lookups.learn(answer.text)
     for value in plan.defs:
         lookups.learn(value.text)
-    return Prepared(plan, configuration, host, lookups.protect)
+    return Prepared(plan, configuration, host, lookups.protect, _look_outside(host))
+
+
+def _look_outside(host: HostFacts) -> Outside:
+    """Describe the firmware's files (by name, size and time: they are large), the seal's script and the processor."""
+    files = () if host.firmware is None else (host.firmware.code, host.firmware.variables)
+    described = [(path, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    return Outside(
+        firmware=make_digest(described), seal=make_digest(read_seal_script()), processor=make_digest(find_processor())
+    )
 
 
 def _with_ansible(steps: tuple[Step, ...], env: Env, *, may_differ: bool) -> tuple[Step, ...]:
@@ -136,5 +149,5 @@ def plan_to_json(prepared: Prepared, mask: Protect) -> dict[str, object]:
         **plan,
         "warnings": to_plain(prepared.configuration.warnings, mask),
         "host": to_plain(prepared.host.accelerator),
-        "digests": to_plain(make_known_digests(prepared.plan, prepared.protect)),
+        "digests": to_plain(make_keys(prepared.plan, None, prepared.outside, prepared.protect)),
     }

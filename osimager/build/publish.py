@@ -9,7 +9,7 @@ from osimager.build.stages import Recorder
 from osimager.env import Env
 from osimager.events import Stage, State
 from osimager.finalize.convert import ImageFile
-from osimager.plan.digests import PlanDigests
+from osimager.plan.digests import PlanKeys
 from osimager.plan.facts import MediaFacts
 from osimager.plan.model import BuildPlan
 from osimager.registry.entry import Entry, IsoRecord, StageRecord, Status
@@ -22,7 +22,7 @@ class Made:
 
     plan: BuildPlan
     media: MediaFacts
-    digests: PlanDigests
+    keys: PlanKeys
     image: ImageFile
 
 
@@ -35,7 +35,7 @@ async def publish(made: Made, rec: Recorder, env: Env) -> Entry:
 
 def make_entry(made: Made, rec: Recorder, env: Env) -> Entry:
     """Give the record of the image."""
-    plan, digests = made.plan, made.digests.by_stage()
+    plan, digests = made.plan, made.keys.by_stage()
     verified = rec.states[Stage.VERIFY] is State.SUCCEEDED
     return Entry(
         id=plan.output.stem,

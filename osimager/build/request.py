@@ -30,7 +30,9 @@ class BuildRequest:
     """One target with everything that was said about it. `iso_checksum` is `sha256:…`, `none` or not given.
 
     `settings` None: the user's files are read when they are needed. `strict`: a warning of the configuration's stops.
-    `bundle`: evidence is put into one file too. `wait` false: a lock that is held is a LockedError.
+    `first_made`: layers of this index and later are made anew (0 is the installed disk, N what step N leaves).
+    `cold`: the guest's memory is neither loaded nor saved. `layers` false: none is kept. `bundle`: evidence is put
+    into one file too. `wait` false: a lock that is held is a LockedError.
     """
 
     request: Request
@@ -42,6 +44,9 @@ class BuildRequest:
     accelerator: str = "auto"
     display: str = "none"
     force: bool = False
+    first_made: int | None = None
+    cold: bool = False
+    layers: bool = True
     on_error: OnError = OnError.CLEANUP
     bundle: bool = False
     wait: bool = True

@@ -6,46 +6,70 @@ from contextlib import AsyncExitStack
 
 from osimager.build.credentials import make_credentials
 from osimager.build.install import install, open_seed
+from osimager.build.layering import Base, BuildLayers, CacheUse, open_layers
 from osimager.build.machines import Rig, open_guest, start_installed
 from osimager.build.prepare import Prepared
 from osimager.build.publish import Made, publish
 from osimager.build.stages import Recorder
 from osimager.build.trial import Trial, verify
+from osimager.build.unchanged import find_unchanged
 from osimager.env import Env
 from osimager.events import Notice, Stage
 from osimager.finalize.convert import open_image
 from osimager.finalize.seal import seal
 from osimager.media.fetch import fetch
 from osimager.plan.boot import complete_boot
-from osimager.plan.digests import make_digests
+from osimager.plan.digests import make_keys, make_memory_key
+from osimager.plan.facts import MediaFacts
+from osimager.plan.model import BuildPlan
 from osimager.provision.steps import Way, run_steps
 from osimager.registry.entry import Entry
 
 
-async def run_build(prepared: Prepared, rig: Rig, env: Env, rec: Recorder) -> Entry:
-    """Run every stage after RESOLVE and give the image's entry in the registry."""
-    accelerator = prepared.host.accelerator
-    env.emit(Notice(f"runs under {accelerator.accelerator}: {accelerator.reason}"))
+async def run_build(prepared: Prepared, use: CacheUse, rig: Rig, env: Env, rec: Recorder) -> Entry:
+    """Run every stage after RESOLVE and give the image's entry in the registry: of an image that is there already,
+    where nothing has changed.
+    """
     media = await rec.run(Stage.FETCH, fetch(prepared.plan.media, env, arch=prepared.plan.machine.arch))
     plan = complete_boot(prepared.plan, media)
-    env.emit(Notice(f"boots {plan.install.boot.rung}: {plan.install.boot.reason}"))
-    credentials = make_credentials(env)
+    keys = make_keys(plan, media, prepared.outside, prepared.protect)
+    if use.first_made is None and (same := await find_unchanged(plan, keys, env)) is not None:
+        rec.skip(rec.pending, f"nothing has changed since {same.id}")
+        return same
+    memory_key = make_memory_key(plan.machine, prepared.host, prepared.outside)
     async with AsyncExitStack() as up:
-        seed = await rec.enter(Stage.SEED, up, open_seed(plan, credentials, env))
-        installed = await rec.run(Stage.INSTALL, install(plan, media, seed, rig, env))
-    async with AsyncExitStack() as up:
-        machine = await rec.enter(Stage.START, up, start_installed(plan, installed, rig, env))
-        guest = await rec.enter(Stage.CONNECT, up, open_guest(plan, installed, machine, env, failing=rig.failing))
-        way = Way(machine.endpoint, plan.access, credentials.key, guest.host_key)
-        deadline_s = plan.deadline_s(Stage.PROVISION)
-        await rec.run(Stage.PROVISION, run_steps(plan.steps, guest, env, deadline_s=deadline_s, way=way))
-        sealed = await rec.run(Stage.SEAL, seal(plan.seal, guest, env))
-        await rec.run(Stage.STOP, machine.shut_down(plan.deadline_s(Stage.STOP)))
-    async with AsyncExitStack() as up:
-        image = await rec.enter(Stage.CONVERT, up, open_image(installed.disk, plan.output, env))
+        layers = await up.enter_async_context(open_layers(plan, keys, use, env, memory_key=memory_key))
+        base = await rec.find(Stage.INSTALL, layers.find_base())
+        if base is None:
+            base = await _install(plan, media, layers, rig, env, rec=rec)
+        else:
+            rec.skip([Stage.SEED], "its layer was found")
+        async with AsyncExitStack() as running:
+            machine = await rec.enter(Stage.START, running, start_installed(plan, base, layers, rig, env))
+            guest = await rec.enter(Stage.CONNECT, running, open_guest(plan, base, machine, env, failing=rig.failing))
+            way = Way(machine.endpoint, plan.access, base.credentials.key, guest.host_key)
+            deadline_s, keep = plan.deadline_s(Stage.PROVISION), layers.keeping(machine, guest)
+            steps = run_steps(plan.steps, guest, env, deadline_s=deadline_s, way=way, done=base.steps, keep=keep)
+            await rec.run(Stage.PROVISION, steps)
+            sealed = await rec.run(Stage.SEAL, seal(plan.seal, guest, env))
+            await rec.run(Stage.STOP, machine.shut_down(plan.deadline_s(Stage.STOP)))
+        disk = layers.drive(plan.machine.disks[0].id)
+        image = await rec.enter(Stage.CONVERT, up, open_image(disk, plan.output, env))
         if plan.verify:
-            await rec.run(Stage.VERIFY, verify(plan, Trial(image.path, credentials, sealed), rig, env))
+            await rec.run(Stage.VERIFY, verify(plan, Trial(image.path, base.credentials, sealed), rig, env))
         else:
             rec.skip([Stage.VERIFY], "not asked for")
-        made = Made(plan=plan, media=media, digests=make_digests(plan, media, prepared.protect), image=image)
+        made = Made(plan=plan, media=media, keys=keys, image=image)
         return await rec.run(Stage.PUBLISH, publish(made, rec, env))
+
+
+async def _install(
+    plan: BuildPlan, media: MediaFacts, layers: BuildLayers, rig: Rig, env: Env, *, rec: Recorder
+) -> Base:
+    """Run the installer, which leaves the first layer."""
+    env.emit(Notice(f"boots {plan.install.boot.rung}: {plan.install.boot.reason}"))
+    credentials = make_credentials(env)
+    async with AsyncExitStack() as feeding:
+        seed = await rec.enter(Stage.SEED, feeding, open_seed(plan, credentials, env))
+        work = layers.make_installed(credentials, lambda into: install(plan, media, seed, rig, env, into=into))
+        return await rec.run(Stage.INSTALL, work)

@@ -30,6 +30,7 @@ from osimager.registry.entry import Entry
 
 USER = "osimager"
 _MEMORY_MIB = 2048
+_DISK = "disk0"
 
 
 async def run_image(
@@ -78,14 +79,12 @@ async def _make_run(entry: Entry, env: Env, *, public_key: Path, display: Displa
         cpu="max",
         cpus=min(2, host.cores),
         memory_mib=_MEMORY_MIB,
-        disks=(DiskShape("disk0", await read_size(disk)),),
+        disks=(DiskShape(_DISK, await read_size(disk)),),
         nics=(NicShape("nic0"),),
     )
     rig = Rig(host, display)
-    variables = await rig.clean_variables(env.workspace / "variables.qcow2")
-    return dataclasses.replace(
-        rig.make_run("run", shape, env, disk=disk, variables=variables), cds=(seed,), end_expected=True
-    )
+    drives = {_DISK: disk, **await rig.clean_variables(env.workspace)}
+    return dataclasses.replace(rig.make_run("run", shape, env, drives), cds=(seed,), end_expected=True)
 
 
 def _find_public_key(folder: Path) -> Path:

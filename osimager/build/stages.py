@@ -99,6 +99,19 @@ class Recorder:
         known = [self.expected_s[stage] for stage in waiting if stage in self.expected_s]
         return round(sum(known), 3) if known else None
 
+    async def find(self, stage: Stage, work: Awaitable[T | None]) -> T | None:
+        """Await the search for the layer that makes `stage` needless, within the stage's deadline; found: skipped."""
+        async with asyncio.timeout(self.deadline_s[stage]):
+            found = await work
+        if found is not None:
+            self.skip([stage], "its layer was found")
+        return found
+
+    @property
+    def pending(self) -> list[Stage]:
+        """Give the stages that are still to come."""
+        return [stage for stage, state in self.states.items() if state is State.PENDING]
+
     def skip(self, stages: Iterable[Stage], why: str) -> None:
         """Record that `stages` need not run."""
         for stage in stages:

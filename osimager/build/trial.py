@@ -16,6 +16,7 @@ from osimager.env import Env
 from osimager.finalize import verify as trial_by
 from osimager.finalize.seal import Sealed
 from osimager.machine.ladder import SYSTEM
+from osimager.kept import make_folder
 from osimager.machine.qemu import start_machine
 from osimager.media.seed import make_seed
 from osimager.plan.model import Access, BuildPlan
@@ -41,8 +42,10 @@ async def verify(plan: BuildPlan, trial: Trial, rig: Rig, env: Env) -> trial_by.
 
     @contextlib.asynccontextmanager
     async def start(disk: Path, cds: tuple[Path, ...]) -> AsyncIterator[Machine]:
-        variables = await rig.clean_variables(env.workspace / "clean-variables.qcow2")
-        run = rig.make_run("verify", plan.machine, env, disk=disk, variables=variables)
+        clean = await rig.clean_variables(make_folder(env.workspace / "clean", private=True))
+        image = plan.machine.disks[0]
+        shape = dataclasses.replace(plan.machine, disks=(image,))
+        run = rig.make_run("verify", shape, env, {image.id: disk, **clean})
         run = dataclasses.replace(run, cds=cds, ssh_port=plan.access.port)
         async with (
             start_machine(run, env) as machine,

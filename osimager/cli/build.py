@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from osimager.cli.options import Size, StageDeadline, json_option, target_options
+from osimager.cli.options import FirstMade, Size, StageDeadline, json_option, target_options
 from osimager.cli.report import Interrupted, Reported
 from osimager.errors import STATUS_SIGINT, STATUS_SIGTERM, UsageError
 from osimager.plan.model import Deadline
@@ -57,7 +57,12 @@ if TYPE_CHECKING:
 @click.option("--offline", "--local-only", is_flag=True, help="No download, no DNS, no network outside for the guest.")
 @click.option("--no-verify", is_flag=True, help="Do not boot the finished image.")
 @click.option("--dry-run", is_flag=True, help="Resolve and show the plan, build nothing.")
-@click.option("--force", is_flag=True, help="Use no cached layer.")
+@click.option("--force", is_flag=True, help="Make every layer anew.")
+@click.option(
+    "--from", "first_made", type=FirstMade(), metavar="install|step:N", help="Make this layer anew, and those after it."
+)
+@click.option("--cold", is_flag=True, help="Boot the guest; neither load nor save its memory.")
+@click.option("--no-layers", is_flag=True, help="Keep nothing but the image for the next build.")
 @click.option(
     "--on-error",
     type=click.Choice(["cleanup", "keep", "shell", "ask", "abort"]),
@@ -158,6 +163,9 @@ def make_request(target: str, **said: Any) -> BuildRequest:
         accelerator=said.get("accel", "auto"),
         display=said.get("display", "none"),
         force=said.get("force", False),
+        first_made=said.get("first_made"),
+        cold=said.get("cold", False),
+        layers=not said.get("no_layers", False),
         strict=said["strict"],
         on_error=OnError(said.get("on_error", "cleanup")),
         bundle=said.get("bundle", False),

@@ -59,6 +59,23 @@ class StageDeadline(click.ParamType["tuple[Deadline, ...]"]):
         return tuple(Deadline(each, seconds) for each in stages)
 
 
+class FirstMade(click.ParamType[int]):
+    """`install` or `step:N`: the index of the first layer to be made anew."""
+
+    name = "install|step:N"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read a stage, or say which there are."""
+        if isinstance(value, int):
+            return value
+        kind, _, number = str(value).partition(":")
+        if value == "install":
+            return 0
+        if kind != "step" or not number.isdecimal() or int(number) < 1:
+            self.fail(f"{value!r} is neither install nor step:N, N from 1 on", param, ctx)
+        return int(number)
+
+
 def target_options(function: F) -> F:
     """Add what says how a target is resolved: arch, profile, values, place of the configuration."""
     for option in reversed(

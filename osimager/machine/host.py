@@ -290,3 +290,13 @@ async def _guest_report(arch: Arch, places: Places) -> GuestReport:
         problem="" if firmware else "no UEFI firmware",
         hint="" if firmware else firmware_hint(arch),
     )
+
+
+def find_processor() -> str:
+    """Name this host's processor and what it can do, as far as the system tells (proc(5), cpuinfo)."""
+    try:
+        first = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").partition("\n\n")[0]
+    except OSError:
+        return platform.processor() or platform.machine()
+    wanted = ("vendor_id", "cpu family", "model", "stepping", "flags", "CPU implementer", "CPU part", "Features")
+    return "\n".join(line for line in first.splitlines() if line.partition(":")[0].strip() in wanted)

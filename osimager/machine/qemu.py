@@ -26,18 +26,20 @@ from osimager.kept import write_kept
 from osimager.machine.causes import PANIC, StuckGuest, find_last_word
 from osimager.machine.keyboard import Console, parse_lines, run_keys
 from osimager.machine.memory import count_oom_kills
+from osimager.machine.snapshot import SavedMemory, fill_ram, load_memory, open_ram, save_memory
 from osimager.machine.orphan import ended_with_us
 from osimager.machine.png import make_png
 from osimager.machine.processor import is_beyond_loader
 from osimager.machine.qmp import Qmp, QmpFailed, render_detail
 from osimager.machine.screen import TEXT_ADDRESS, TEXT_BYTES, Frame, Movement, TextScreen, make_frame
 from osimager.machine.serial import SerialLog
-from osimager.plan.argv import Channels, Display, MachineFiles, render_argv, render_boot_config
 from osimager.plan.facts import Accelerator, HostFacts
+from osimager.plan.argv import Channels, Display, MachineFiles, render_argv, render_boot_config, render_overlay
 from osimager.plan.model import MachineShape
 from osimager.ports import Endpoint, EndReason
 from osimager.proc import open_child
 
+VARIABLES = "variables"  # the drive of the firmware's variables, beside the disks' ids
 _CONNECT_S = 20.0
 _POWER_BUTTON_AGAIN_S = 20.0
 _QUIT_S, _TERM_S, _DRAIN_S = 3.0, 2.0, 2.0
@@ -86,7 +88,7 @@ class MachineRun:
 
     `variables` is a qcow2 of this run's own (`firmware.make_variables`). With `ends_on_reset` a restart ends the
     process. `end_expected`: the guest may end by itself at any time (an installer); else that is a GuestGone unless
-    someone awaits it.
+    someone awaits it. `savable`: the guest's memory may be saved; `saved`: it goes on from there instead of booting.
     """
 
     role: str
@@ -103,6 +105,8 @@ class MachineRun:
     display: Display = Display.NONE
     vnc_socket: Path | None = None
     fast_and_unsafe: bool = True
+    savable: bool = False
+    saved: SavedMemory | None = None
 
 
 @contextlib.asynccontextmanager
@@ -114,6 +118,7 @@ async def start_machine(run: MachineRun, env: Env) -> AsyncIterator[QemuMachine]
     with contextlib.ExitStack() as stack:
         near_qmp, far_qmp = _socketpair(stack)
         near_serial, far_serial = _socketpair(stack)
+        ram = await _open_ram(run, stack)
         channels = Channels(
             qmp_fd=far_qmp.fileno(),
             serial_fd=far_serial.fileno(),
@@ -122,10 +127,13 @@ async def start_machine(run: MachineRun, env: Env) -> AsyncIterator[QemuMachine]
             ends_on_reset=run.ends_on_reset,
             display=run.display,
             vnc_socket=run.vnc_socket,
+            ram_fd=ram,
+            incoming=run.saved is not None,
         )
         files = MachineFiles(disks=run.disks, cds=run.cds, variables=run.variables, fast_and_unsafe=run.fast_and_unsafe)
         argv = render_argv(run.shape, run.host, files=files, channels=channels)
-        passed = [channels.qmp_fd, channels.serial_fd, *([channels.config_fd] if channels.config_fd else [])]
+        extra = [handle for handle in (channels.config_fd, channels.ram_fd) if handle is not None]
+        passed = [channels.qmp_fd, channels.serial_fd, *extra]
         log = SerialLog(run.serial_log, env)
         stack.callback(log.close)
         async with (
@@ -135,7 +143,7 @@ async def start_machine(run: MachineRun, env: Env) -> AsyncIterator[QemuMachine]
             far_qmp.close()
             far_serial.close()
             env.emit(MachineStarted(run.role, child.pid, argv))
-            machine = QemuMachine(run, env, child, log)
+            machine = QemuMachine(run, env, child, log, ram=ram)
             reader, writer = await asyncio.open_connection(sock=near_serial)
             log.connect(writer)
             try:
@@ -143,6 +151,16 @@ async def start_machine(run: MachineRun, env: Env) -> AsyncIterator[QemuMachine]
                     yield machine
             finally:
                 writer.close()
+
+
+async def _open_ram(run: MachineRun, stack: contextlib.ExitStack) -> int | None:
+    """Give the guest's memory where it may be saved, with what was saved before."""
+    ram = open_ram(run.shape.memory_mib) if run.savable or run.saved else None
+    if ram is not None:
+        stack.callback(os.close, ram)
+        if run.saved is not None:
+            await fill_ram(ram, run.saved)
+    return ram
 
 
 def _socketpair(stack: contextlib.ExitStack) -> tuple[socket.socket, socket.socket]:
@@ -167,8 +185,14 @@ def _open_config(direct: DirectBoot | None, stack: contextlib.ExitStack) -> int 
 class QemuMachine:
     """A running guest. Made by `start_machine`; the state is written by the supervisor alone."""
 
-    def __init__(self, run: MachineRun, env: Env, child: asyncio.subprocess.Process, log: SerialLog) -> None:
+    def __init__(
+        self, run: MachineRun, env: Env, child: asyncio.subprocess.Process, log: SerialLog, *, ram: int | None = None
+    ) -> None:
         self._run = run
+        self._ram = ram
+        self._nodes = {disk.id: f"{disk.id}-file" for disk in run.shape.disks}
+        if run.variables is not None:
+            self._nodes[VARIABLES] = "firmware-variables"
         self._env = env
         self._child = child
         self._log = log
@@ -212,6 +236,11 @@ class QemuMachine:
         """Give the monitor, for the parts of this room."""
         self._check_running()
         return self._qmp
+
+    @property
+    def is_woken(self) -> bool:
+        """Say whether the guest went on from saved memory."""
+        return self._run.saved is not None
 
     @property
     def serial(self) -> SerialLog:
@@ -305,6 +334,36 @@ class QemuMachine:
             self._seen = (data, make_frame(data))  # 40 ms for a large screen: only where something moved
         return self._seen[1]
 
+    @contextlib.asynccontextmanager
+    async def paused(self) -> AsyncIterator[None]:
+        """Stop the guest while the block runs: its time stands still too."""
+        self._check_running()
+        await self._qmp.execute("stop")
+        try:
+            yield
+        finally:
+            await finish(self._go_on(), _CONNECT_S)
+
+    async def move_drives(self, overlays: Mapping[str, Path]) -> None:
+        """Let each drive of a paused guest go on in an overlay of what it has written; nothing writes to that again.
+
+        `overlays` are by drive: a disk's id, or VARIABLES (UEFI).
+        """
+        for drive, path in overlays.items():
+            before, after = self._nodes[drive], f"{drive}-{path.parent.name[-8:]}"
+            options = render_overlay(after, path, fast_and_unsafe=self._run.fast_and_unsafe)
+            await self._qmp.execute("blockdev-add", options)
+            await self._qmp.execute("blockdev-snapshot", {"node": before, "overlay": after})
+            self._nodes[drive] = after
+
+    async def save(self, to: SavedMemory) -> None:
+        """Write the memory of a paused guest. Raises MachineError where this QEMU cannot."""
+        await save_memory(self._qmp, self._ram, to)
+
+    async def _go_on(self) -> None:
+        with contextlib.suppress(GuestGone):  # the supervisor tells of it
+            await self._qmp.execute("cont")
+
     def serial_tail(self, lines: int) -> str:
         """Give the last lines of the guest's serial console, masked."""
         return self._log.tail(lines)
@@ -385,6 +444,8 @@ class QemuMachine:
         try:
             async with asyncio.timeout(_CONNECT_S):
                 await self._qmp.connect(near_qmp)
+                if self._run.saved is not None:
+                    await load_memory(self._qmp, self._run.saved, shared=self._ram is not None)
                 if self._run.shape.nics:
                     self._endpoint = _parse_endpoint(await self._qmp.monitor("info usernet"))
         except GuestGone:

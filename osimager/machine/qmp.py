@@ -64,6 +64,14 @@ class Qmp:
         except (QMPError, EOFError, OSError) as exc:
             raise GuestGone(f"QEMU went away during {command}") from exc
 
+    async def pass_descriptor(self, handle: int, name: str) -> None:
+        """Give QEMU a descriptor under `name` (QMP `getfd`); ours stays open. Raises QmpFailed, GuestGone."""
+        try:
+            self._client.send_fd_scm(handle)
+        except (QMPError, OSError) as exc:
+            raise GuestGone("QEMU went away while it was given a descriptor") from exc
+        await self.execute("getfd", {"fdname": name})
+
     async def monitor(self, line: str) -> str:
         """Run a line of the human monitor, for the little that QMP has no command for."""
         return str(await self.execute("human-monitor-command", {"command-line": line}))

@@ -69,8 +69,8 @@ class MachineFiles:
 class Channels:
     """How the runner talks to the machine: inherited descriptors, and what the machine does at its end.
 
-    `config_fd` is read for a direct boot; `taps` are the descriptors of the bridged cards, in order. `stopped`: the
-    guest waits for QMP's `cont`.
+    `config_fd` is read for a direct boot; `taps` are the descriptors of the bridged cards, in order; `ram_fd` is the
+    guest's memory. `stopped`: the guest waits for QMP's `cont`; `incoming`: for a saved state.
     """
 
     qmp_fd: int
@@ -82,6 +82,8 @@ class Channels:
     display: Display = Display.NONE
     vnc_socket: Path | None = None
     stopped: bool = False
+    ram_fd: int | None = None
+    incoming: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,7 @@ def render_argv(shape: MachineShape, host: HostFacts, *, files: MachineFiles, ch
         *_channels(channels),
         *_video_and_keys(shape, host, channels),
         *_network(shape, channels),
-        *_small_devices(shape, host),
+        *_small_devices(shape, host, channels),
         *_disks(shape, files),
         *_cds(shape, files),
     ]
@@ -123,6 +125,35 @@ def check_argv(shape: MachineShape, host: HostFacts) -> None:
     files = MachineFiles(disks=(somewhere,) * len(shape.disks), cds=(somewhere,) * 2, variables=somewhere)
     taps = tuple(range(len(shape.nics)))
     render_argv(shape, host, files=files, channels=Channels(qmp_fd=0, serial_fd=0, taps=taps))
+
+
+def render_kind(shape: MachineShape, host: HostFacts) -> tuple[str, ...]:
+    """Give the arguments that decide whether a saved memory loads: those of a machine that can be saved, no file, no
+    descriptor and no port of any one run in them.
+    """
+    files = MachineFiles(
+        disks=tuple(Path(f"/{disk.id}") for disk in shape.disks),
+        variables=Path("/variables") if shape.firmware is Firmware.UEFI else None,
+    )
+    channels = Channels(qmp_fd=0, serial_fd=0, taps=(0,) * len(shape.nics), ram_fd=0)
+    return render_argv(shape, host, files=files, channels=channels)
+
+
+def render_overlay(node: str, path: Path, *, fast_and_unsafe: bool) -> dict[str, object]:
+    """Give the `blockdev-add` arguments of a disk's new overlay: as `_disks` has them, its backing added by the
+    snapshot that follows.
+    """
+    cache = {"direct": False, "no-flush": fast_and_unsafe}
+    file = {"driver": "file", "filename": str(path), "aio": "threads", "discard": "unmap", "cache": cache}
+    return {
+        "driver": "qcow2",
+        "node-name": node,
+        "backing": None,
+        "discard": "unmap",
+        "detect-zeroes": "unmap",
+        "cache": cache,
+        "file": file,
+    }
 
 
 def render_boot_config(kernel: Path, initrd: Path | None, command_line: str) -> str:
@@ -196,6 +227,10 @@ def _base(shape: MachineShape, host: HostFacts, channels: Channels) -> Iterator[
         machine += ["hpet=off", "vmport=off"]
     if shape.firmware is Firmware.UEFI:
         machine += ["pflash0=firmware-code", "pflash1=firmware-variables"]
+    if channels.ram_fd is not None:
+        ram = f"memory-backend-file,id=ram0,size={shape.memory_mib}M,share=on,mem-path=/proc/self/fd/{channels.ram_fd}"
+        yield Argument("object", ram, "ram0")
+        machine.append("memory-backend=ram0")
     yield Argument("machine", ",".join(machine), "machine")
     yield Argument("accel", _accel(host), "accel")
     yield Argument("cpu", resolve_cpu(shape.cpu, host), "cpu")
@@ -209,6 +244,8 @@ def _base(shape: MachineShape, host: HostFacts, channels: Channels) -> Iterator[
         yield Argument("sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny", "sandbox")
     if channels.stopped:
         yield Argument("S")
+    if channels.incoming:
+        yield Argument("incoming", "defer", "incoming")
     if channels.config_fd is not None:
         yield Argument("readconfig", f"/dev/fd/{channels.config_fd}")
 
@@ -293,7 +330,7 @@ def _own_addresses(network: UserNetwork) -> Iterator[str]:
     yield f"dhcpstart={next(free)}"
 
 
-def _small_devices(shape: MachineShape, host: HostFacts) -> Iterator[Argument]:
+def _small_devices(shape: MachineShape, host: HostFacts, channels: Channels) -> Iterator[Argument]:
     yield Argument("object", "rng-builtin,id=entropy", "entropy")
     yield _device("virtio-rng-pci", "rng0", "rng=entropy", slot=_RNG_SLOT)
     if shape.arch is Arch.AARCH64:
@@ -301,6 +338,9 @@ def _small_devices(shape: MachineShape, host: HostFacts) -> Iterator[Argument]:
             yield _device("pvpanic-pci", "panic0", slot=_PANIC_SLOT)
     elif "pvpanic" in host.qemu.devices:
         yield _device("pvpanic", "panic0")
+    if channels.ram_fd is not None and "vmgenid" in host.qemu.devices:
+        # A kernel that wakes up with another id makes its random numbers anew (docs/specs/vmgenid in QEMU's tree).
+        yield _device("vmgenid", "generation", "guid=auto")
     interfaces = {disk.interface for disk in shape.disks} | {shape.cdrom_interface}
     if DiskInterface.SCSI in interfaces:
         yield _device("virtio-scsi-pci", "scsi0", slot=_SCSI_SLOT)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -30,11 +30,24 @@ class Way:
 
 
 async def run_steps(
-    steps: Sequence[Step], guest: Communicator, env: Env, *, deadline_s: float, way: Way | None = None
+    steps: Sequence[Step],
+    guest: Communicator,
+    env: Env,
+    *,
+    deadline_s: float,
+    way: Way | None = None,
+    done: int = 0,
+    keep: Callable[[int], Awaitable[None]] | None = None,
 ) -> None:
-    """Run `steps` within `deadline_s` in all. Raises ProvisionError for the first that fails, with its last lines."""
+    """Run `steps` within `deadline_s` in all. Raises ProvisionError for the first that fails, with its last lines.
+
+    The first `done` have been run before. `keep` is called with the number of those that are done, before the first
+    and after each.
+    """
     ends = env.clock.monotonic() + deadline_s
-    for index, step in enumerate(steps, start=1):
+    if keep is not None:
+        await keep(done)
+    for index, step in enumerate(steps[done:], start=done + 1):
         env.emit(StepStarted(step.name, index, len(steps)))
         started = env.clock.monotonic()
         last: deque[str] = deque(maxlen=LAST_LINES)
@@ -55,8 +68,10 @@ async def run_steps(
             raise ProvisionError(
                 f"step {step.name} exited with status {status}{_quoted(last)}",
                 where=step.origin,
-                hint="run it again on the machine as it was with --on-error shell",
+                hint="mend it and say `osimager resume last`: it goes on before this step",
             )
+        if keep is not None:
+            await keep(index)
 
 
 async def _run_step(

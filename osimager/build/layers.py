@@ -1,0 +1,361 @@
+"""The cache of layers: a folder each, found by its digest, never changed once it is published (design.md, "Layers").
+
+`layers/DIGEST.NONCE/` holds `DRIVE.qcow2` for each of the machine's drives, `machine` and `memory` where the guest's
+memory was saved too, `access.json` (0600, the installed disk's only: the build's own way in) and `layer.json`, which is
+written last: a folder without it was never published. A qcow2 names the one below it relative to itself. Who uses a
+layer holds a shared `flock` on its file `held`, which dies with the process; what can be locked alone is nobody's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from osimager.events import Stage
+from osimager.kept import locked, make_folder, sync_path, write_kept
+from osimager.paths import Places
+from osimager.plan.digests import Inputs, StageKey
+
+ACCESS, MACHINE, MEMORY = "access.json", "machine", "memory"
+_RECORD, _HELD, _GONE = "layer.json", "held", ".gone-"
+_VERSION = 1
+_MOST_LIMIT_BYTES = 50 << 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptFile:
+    """A file as it was when its layer was published. `sha256` is empty where only an untouched file is good enough."""
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    sha256: str = ""
+
+    @classmethod
+    def of(cls, path: Path, *, hashed: bool) -> KeptFile:
+        """Describe `path`; `hashed`: its content too."""
+        stat = path.stat()
+        return cls(
+            size=stat.st_size,
+            mtime_ns=stat.st_mtime_ns,
+            ctime_ns=stat.st_ctime_ns,
+            sha256=_hash(path) if hashed else "",
+        )
+
+    def is_still(self, path: Path) -> bool:
+        """Tell whether `path` is what it was: by its times, else (it was copied, say) by its content."""
+        with contextlib.suppress(OSError):
+            stat = path.stat()
+            if stat.st_size != self.size:
+                return False
+            if (stat.st_mtime_ns, stat.st_ctime_ns) == (self.mtime_ns, self.ctime_ns):
+                return True
+            return bool(self.sha256) and _hash(path) == self.sha256
+        return False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """A published layer. `index` is 0 for the installed disk and N after step N; `parent` the folder's name below.
+
+    `memory` is the key of the machine that the saved memory loads into, empty where none was saved.
+    """
+
+    folder: Path
+    digest: str
+    stage: Stage
+    name: str
+    index: int
+    target: str
+    parent: str
+    build: str
+    created: datetime
+    seconds: float
+    memory: str
+    inputs: Inputs
+    files: Mapping[str, KeptFile]
+
+    @property
+    def drives(self) -> dict[str, Path]:
+        """Give the machine's drives by name."""
+        return {name.removesuffix(".qcow2"): self.folder / name for name in self.files if name.endswith(".qcow2")}
+
+    @property
+    def size_bytes(self) -> int:
+        """Give what the layer takes on this host's disk."""
+        return _disk_usage(self.folder)
+
+    @property
+    def used_at(self) -> float:
+        """Give when a build last used it, in seconds since the epoch."""
+        return (self.folder / _RECORD).stat().st_mtime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """What a new layer says of itself."""
+
+    stage: Stage
+    name: str
+    index: int
+    target: str
+    build: str
+    created: datetime
+    seconds: float
+    memory: str = ""
+
+
+class NewLayer:
+    """A layer in the making: a folder that is this process's until it is published or dropped."""
+
+    def __init__(self, folder: Path, key: StageKey, parent: str) -> None:
+        self.folder = folder
+        self.key = key
+        self.parent = parent
+
+    def write_access(self, access: Mapping[str, str]) -> None:
+        """Keep the build's way in with the disk that it was planted in."""
+        write_kept(self.folder / ACCESS, json.dumps(access), mode=0o600)
+
+    def publish(self, content: Content) -> Layer:
+        """Make the layer one that builds find. Blocks until all of it is on the disk; raises PrerequisiteError."""
+        files = {}
+        for path in sorted(self.folder.iterdir()):
+            if path.name in (_HELD, _RECORD):
+                continue
+            sync_path(path, mode=0o600 if path.name in (ACCESS, MACHINE, MEMORY) else 0o400)
+            files[path.name] = KeptFile.of(path, hashed=path.name not in (MACHINE, MEMORY))
+        layer = Layer(
+            folder=self.folder,
+            digest=self.key.digest,
+            parent=self.parent,
+            inputs=self.key.inputs,
+            files=files,
+            **{field.name: getattr(content, field.name) for field in dataclasses.fields(content)},
+        )
+        write_kept(self.folder / _RECORD, json.dumps(_render(layer), indent=1) + "\n", mode=0o600)
+        return layer
+
+
+class LayerStore:
+    """The layers under `places.layers`."""
+
+    def __init__(self, places: Places) -> None:
+        self.folder = places.layers
+
+    def load(self) -> list[Layer]:
+        """Give every published layer, damaged ones too, the oldest first."""
+        found = [layer for record in self.folder.glob(f"*/{_RECORD}") if (layer := _load(record)) is not None]
+        return sorted(found, key=lambda layer: (layer.created, layer.index))
+
+    def find(self, digest: str, holds: ExitStack, *, memory: str | None) -> Layer | None:
+        """Find a whole layer and hold it, and those below it, in `holds`; one whose memory loads goes first.
+
+        `memory` None: the guest will be booted, so one that was shut down goes before one that was running. A damaged
+        one is passed over: nobody finds it again.
+        """
+        if not digest or not self.folder.is_dir():
+            return None
+        found = [layer for path in self.folder.glob(f"{digest}.*") if (layer := _load(path / _RECORD)) is not None]
+        found.sort(key=lambda layer: layer.created, reverse=True)
+        found.sort(key=lambda layer: bool(layer.memory) if memory is None else layer.memory != memory)
+        with locked(self.folder / ".lock"):
+            for layer in found:
+                with ExitStack() as held:
+                    if self._hold_chain(layer, held):
+                        holds.enter_context(held.pop_all())
+                        return layer
+        return None
+
+    def is_there(self, digest: str) -> bool:
+        """Tell whether a build would find a whole layer of this digest."""
+        with ExitStack() as holds:
+            return self.find(digest, holds, memory=None) is not None
+
+    @contextlib.contextmanager
+    def open_new(self, key: StageKey, parent: str) -> Iterator[NewLayer]:
+        """Make the folder of a new layer on that of `parent`; unless it is published when the block ends, it goes."""
+        make_folder(self.folder, private=True)
+        with locked(self.folder / ".lock"):
+            folder = make_folder(self.folder / f"{key.digest}.{os.urandom(4).hex()}", private=True)
+            handle = _lock(folder / _HELD, fcntl.LOCK_SH)
+        try:
+            yield NewLayer(folder, key, parent)
+        finally:
+            if not (folder / _RECORD).exists():
+                shutil.rmtree(folder, ignore_errors=True)
+            os.close(handle)
+
+    def making(self, digest: str) -> Path:
+        """Give the lock file of who makes the layer of this digest."""
+        return make_folder(self.folder, private=True) / "locks" / f"{digest}.lock"
+
+    def sweep(self) -> list[str]:
+        """Remove what killed builds left unpublished, and what nobody will find again; give the folders' names."""
+        swept = []
+        with ExitStack() as stack:
+            if not self.folder.is_dir():
+                return []
+            stack.enter_context(locked(self.folder / ".lock"))
+            names = {path.name for path in self.folder.glob("*/")}
+            for path in self.folder.glob("*/"):
+                layer = _load(path / _RECORD)
+                is_whole = layer is not None and (not layer.parent or layer.parent in names)
+                if path.name != "locks" and not is_whole and self._remove(path):
+                    swept.append(path.name)
+        return swept
+
+    def gc(self, limit_bytes: int | None = None) -> list[Layer]:
+        """Remove the least recently used layers until all take at most `limit_bytes`; give those that went.
+
+        One in use stays, and so does one that another stands on. None: half of what the disk has for layers.
+        """
+        self.sweep()
+        layers = self.load()
+        sizes = {layer.folder.name: layer.size_bytes for layer in layers}
+        if limit_bytes is None:
+            limit_bytes = self._default_limit(sum(sizes.values()))
+        gone: list[Layer] = []
+        kept = sorted(layers, key=lambda layer: (layer.used_at, -layer.index))
+        while sum(sizes.values()) > limit_bytes:
+            below = {layer.parent for layer in kept}
+            victim = next((layer for layer in kept if layer.folder.name not in below and self._collect(layer)), None)
+            if victim is None:
+                break
+            kept.remove(victim)
+            del sizes[victim.folder.name]
+            gone.append(victim)
+        return gone
+
+    def _default_limit(self, taken_bytes: int) -> int:
+        free_bytes = shutil.disk_usage(make_folder(self.folder, private=True)).free
+        return min(_MOST_LIMIT_BYTES, (taken_bytes + free_bytes) // 2)
+
+    def _collect(self, layer: Layer) -> bool:
+        with locked(self.folder / ".lock"):
+            return self._remove(layer.folder)
+
+    def _remove(self, folder: Path) -> bool:
+        """Remove a folder that nobody holds. The caller has the store's lock."""
+        if folder.name.startswith(_GONE):
+            shutil.rmtree(folder, ignore_errors=True)
+            return True
+        try:
+            handle = _lock(folder / _HELD, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        try:
+            gone = folder.with_name(f"{_GONE}{folder.name}")
+            folder.rename(gone)
+            shutil.rmtree(gone, ignore_errors=True)
+        finally:
+            os.close(handle)
+        return True
+
+    def _hold_chain(self, layer: Layer, held: ExitStack) -> bool:
+        """Hold `layer` and all below it, and tell whether all are whole. What is damaged is never found again."""
+        held.callback(os.close, _lock(layer.folder / _HELD, fcntl.LOCK_SH))
+        if not all(kept.is_still(layer.folder / name) for name, kept in layer.files.items()):
+            (layer.folder / _RECORD).unlink(missing_ok=True)
+            return False
+        if layer.parent:
+            below = _load(self.folder / layer.parent / _RECORD)
+            if below is None or not self._hold_chain(below, held):
+                (layer.folder / _RECORD).unlink(missing_ok=True)
+                return False
+        with contextlib.suppress(OSError):
+            os.utime(layer.folder / _RECORD)
+        return True
+
+
+def read_access(layer: Layer, store: LayerStore) -> dict[str, str]:
+    """Give the way into the guest: it is kept with the installed disk that `layer` stands on."""
+    while layer.parent:
+        below = _load(store.folder / layer.parent / _RECORD)
+        assert below is not None, "held layers have what they stand on"
+        layer = below
+    access: dict[str, str] = json.loads((layer.folder / ACCESS).read_text(encoding="utf-8"))
+    return access
+
+
+def is_held(layer: Layer) -> bool:
+    """Tell whether a build uses the layer now."""
+    try:
+        os.close(_lock(layer.folder / _HELD, fcntl.LOCK_EX | fcntl.LOCK_NB))
+    except OSError:
+        return True
+    return False
+
+
+def find_nearest(layers: Sequence[Layer], key: StageKey, *, index: int, target: str) -> Layer | None:
+    """Find the layer that `key` differs least from: of the same place in the same target's chain, if there is one."""
+    same = [layer for layer in layers if layer.index == index]
+    return min(
+        same,
+        key=lambda layer: (layer.target != target, layer.digest != key.digest, _distance(layer.inputs, key.inputs)),
+        default=None,
+    )
+
+
+def _distance(one: Inputs, other: Inputs) -> int:
+    return sum(one.get(name) != other.get(name) for name in {*one, *other})
+
+
+def _lock(path: Path, how: int) -> int:
+    """Open and lock the file `path`. Raises OSError where it is locked by another, with LOCK_NB."""
+    handle = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, how)
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle
+
+
+def _disk_usage(folder: Path) -> int:
+    return sum(path.stat().st_blocks * 512 for path in _files(folder))
+
+
+def _files(folder: Path) -> Iterable[Path]:
+    return (path for path in folder.iterdir() if path.is_file())
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _render(layer: Layer) -> dict[str, object]:
+    """Give a layer as `layer.json` holds it."""
+    plain = {field.name: getattr(layer, field.name) for field in dataclasses.fields(layer) if field.name != "folder"}
+    return {
+        "v": _VERSION,
+        **plain,
+        "created": layer.created.isoformat(),
+        "inputs": dict(layer.inputs),
+        "files": {name: dataclasses.asdict(kept) for name, kept in layer.files.items()},
+    }
+
+
+def _load(record: Path) -> Layer | None:
+    """Read a layer's record; one that is missing or of another version is no layer."""
+    try:
+        said = json.loads(record.read_text(encoding="utf-8"))
+        if said.pop("v") != _VERSION:
+            return None
+        said["stage"] = Stage(said["stage"])
+        said["created"] = datetime.fromisoformat(said["created"])
+        said["files"] = {name: KeptFile(**kept) for name, kept in said["files"].items()}
+        return Layer(folder=record.parent, **said)
+    except (OSError, ValueError, TypeError, KeyError):
+        return None

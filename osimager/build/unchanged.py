@@ -1,0 +1,52 @@
+"""An image that is there already: the same digests all the way, and its file still what the registry says of it."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from osimager.aio import in_thread
+from osimager.env import Env
+from osimager.events import Stage
+from osimager.finalize.convert import image_path
+from osimager.plan.digests import PlanKeys
+from osimager.plan.model import BuildPlan
+from osimager.registry.entry import Entry, Status
+from osimager.registry.store import Registry
+
+
+async def find_unchanged(plan: BuildPlan, keys: PlanKeys, env: Env) -> Entry | None:
+    """Find the newest image that this plan would only make once more, in the same folder and as well proved.
+
+    Where a step says `cache: false` there is none. The file is hashed: an image that was touched is built again.
+    """
+    if keys.cached < len(plan.steps):
+        return None
+    entries = await in_thread(Registry.open(env.places.registry).load)
+    for entry in reversed(entries):
+        if _is_meant(entry, plan, keys) and await in_thread(lambda entry=entry: _is_whole(entry)):  # type: ignore[misc]
+            return entry
+    return None
+
+
+def _is_meant(entry: Entry, plan: BuildPlan, keys: PlanKeys) -> bool:
+    digests = {record.stage: record.digest for record in entry.stages}
+    profile = "" if plan.profile == "default" else plan.profile
+    return (
+        digests.get(Stage.PUBLISH) == keys.image.digest
+        and (entry.target, entry.profile, entry.label) == (str(plan.target), profile, plan.output.label)
+        and entry.path.parent == plan.output.folder
+        and (not plan.output.replace or entry.path == image_path(plan.output))
+        and not (plan.verify and entry.status is Status.BUILT)
+    )
+
+
+def _is_whole(entry: Entry) -> bool:
+    path: Path = entry.path
+    try:
+        if path.stat().st_size != entry.size_bytes:
+            return False
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == entry.sha256
+    except OSError:
+        return False
