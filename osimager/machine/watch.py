@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Never, Protocol
 
 from osimager.env import Env
+from osimager.errors import GuestGone
 from osimager.events import (
     AnswerFetched,
     AnswerRefused,
@@ -414,11 +415,12 @@ async def watch_machine(machine: Watched, env: Env, ladder: Ladder) -> Never:
         while True:
             now = env.clock.monotonic()
             if now >= next_look:
-                await machine.observe()
-                if Proof.KERNEL not in thinker.seen and await machine.runs_kernel():
-                    told.add(Proof.KERNEL)
-                    env.emit(ProofOfLife(Proof.KERNEL))
-                load = Load(cpu.measure(now), not is_emulated and await machine.is_fetching())
+                with contextlib.suppress(GuestGone):  # its end is its supervisor's to tell
+                    await machine.observe()
+                    if Proof.KERNEL not in thinker.seen and await machine.runs_kernel():
+                        told.add(Proof.KERNEL)
+                        env.emit(ProofOfLife(Proof.KERNEL))
+                    load = Load(cpu.measure(now), not is_emulated and await machine.is_fetching())
                 looks += 1
                 next_look = now + (FIRST_LOOKS_S if looks < _QUICK_LOOKS else LOOK_S)
             if machine.is_typing:

@@ -27,6 +27,15 @@ STEP_SCHEMA = 1
 IMAGE_SCHEMA = 1
 MEMORY_SCHEMA = 1
 
+
+class _Unknown(Enum):
+    """The one value of what only FETCH will know; None is a value like others."""
+
+    UNKNOWN = "unknown"
+
+
+_UNKNOWN = _Unknown.UNKNOWN
+
 # Gives a text as a digest or a listing may hold it: its secrets replaced.
 Protect = Callable[[str], str]
 # What can change a stage's result: a name for each thing, and a hash of it (empty: only FETCH will know).
@@ -119,7 +128,7 @@ def make_keys(plan: BuildPlan, media: MediaFacts | None, outside: Outside, prote
 
     Without `media` (before FETCH) what the ISO brings is unknown, and with it every digest that stands on it.
     """
-    iso = plan.media.sha256 if media is None else media.sha256
+    iso = (plan.media.sha256 or _UNKNOWN) if media is None else media.sha256
     install = _key(install_inputs(plan, iso, outside), protect)
     before, steps = install.digest, []
     for step in plan.steps:
@@ -130,7 +139,7 @@ def make_keys(plan: BuildPlan, media: MediaFacts | None, outside: Outside, prote
     return PlanKeys(install=install, steps=tuple(steps), image=image, cached=cached)
 
 
-def install_inputs(plan: BuildPlan, iso: str | None, outside: Outside) -> dict[str, object]:
+def install_inputs(plan: BuildPlan, iso: str | _Unknown, outside: Outside) -> dict[str, object]:
     """Give, by name, all that decides what INSTALL leaves."""
     install = plan.install
     return {
@@ -149,7 +158,7 @@ def _boot_inputs(boot: BootPlan) -> dict[str, object]:
     """Give what the installer sees of its boot: how the menu entry was found is not part of it."""
     match boot.rung:
         case Rung.DIRECT:
-            menu = (boot.kernel, boot.initrds, boot.command_line) if boot.kernel else (None, None, None)
+            menu = (boot.kernel, boot.initrds, boot.command_line) if boot.kernel else (_UNKNOWN,) * 3
             own: dict[str, object] = dict(zip(("kernel", "initrds", "command_line"), menu, strict=True))
         case Rung.TYPED:
             own = {"boot_command": boot.boot_command, "boot_wait_s": boot.boot_wait_s}
@@ -196,8 +205,8 @@ def list_changes(now: Inputs, then: Inputs) -> tuple[str, ...]:
 
 
 def _key(inputs: Mapping[str, object], protect: Protect | None, before: str | None = None) -> StageKey:
-    """Hash each of `inputs` (None: unknown), then all of them on top of `before` (None: nothing is below)."""
-    hashed = {name: "" if value is None else make_digest(value, protect) for name, value in inputs.items()}
+    """Hash each of `inputs`, then all of them on top of `before` (None: nothing is below)."""
+    hashed = {name: "" if value is _UNKNOWN else make_digest(value, protect) for name, value in inputs.items()}
     known = before != "" and all(hashed.values())
     digest = make_digest({"before": before, "inputs": hashed}) if known else ""
     return StageKey(digest=digest, inputs=hashed, before=before or "")
