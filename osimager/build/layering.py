@@ -23,8 +23,8 @@ from osimager.env import Env
 from osimager.errors import LockedError, MachineError, OsimagerError
 from osimager.events import Notice, Stage
 from osimager.kept import holding, make_folder
-from osimager.machine.snapshot import SavedMemory
 from osimager.machine.qemu import QemuMachine
+from osimager.machine.snapshot import SavedMemory
 from osimager.plan.digests import PlanKeys
 from osimager.plan.model import BuildPlan
 from osimager.ports import Communicator

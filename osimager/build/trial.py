@@ -15,8 +15,8 @@ from osimager.build.machines import Rig
 from osimager.env import Env
 from osimager.finalize import verify as trial_by
 from osimager.finalize.seal import Sealed
-from osimager.machine.ladder import SYSTEM
 from osimager.kept import make_folder
+from osimager.machine.ladder import SYSTEM
 from osimager.machine.qemu import start_machine
 from osimager.media.seed import make_seed
 from osimager.plan.model import Access, BuildPlan

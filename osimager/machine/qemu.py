@@ -26,15 +26,15 @@ from osimager.kept import write_kept
 from osimager.machine.causes import PANIC, StuckGuest, find_last_word
 from osimager.machine.keyboard import Console, parse_lines, run_keys
 from osimager.machine.memory import count_oom_kills
-from osimager.machine.snapshot import SavedMemory, fill_ram, load_memory, open_ram, save_memory
 from osimager.machine.orphan import ended_with_us
 from osimager.machine.png import make_png
 from osimager.machine.processor import is_beyond_loader
 from osimager.machine.qmp import Qmp, QmpFailed, render_detail
 from osimager.machine.screen import TEXT_ADDRESS, TEXT_BYTES, Frame, Movement, TextScreen, make_frame
 from osimager.machine.serial import SerialLog
-from osimager.plan.facts import Accelerator, HostFacts
+from osimager.machine.snapshot import SavedMemory, fill_ram, load_memory, open_ram, save_memory
 from osimager.plan.argv import Channels, Display, MachineFiles, render_argv, render_boot_config, render_overlay
+from osimager.plan.facts import Accelerator, HostFacts
 from osimager.plan.model import MachineShape
 from osimager.ports import Endpoint, EndReason
 from osimager.proc import open_child
