@@ -24,6 +24,7 @@ from osimager.errors import GuestGone, MachineError, OsimagerError, Prerequisite
 from osimager.events import DiskActivity, MachineEnded, MachineStarted, Notice, OutputLine, QmpEvent, ScreenChanged
 from osimager.kept import write_kept
 from osimager.machine.causes import PANIC, StuckGuest, find_last_word
+from osimager.machine.deaths import explain_death
 from osimager.machine.keyboard import Console, parse_lines, run_keys
 from osimager.machine.memory import count_oom_kills
 from osimager.machine.orphan import ended_with_us
@@ -48,29 +49,6 @@ _LAST_WORDS_LINES = 60
 _STDERR_LINES = 60
 _USERNET_PORT = re.compile(r"^\s*TCP\[HOST_FORWARD\]\s+\d+\s+(\S+)\s+(\d+)\s", re.MULTILINE)
 _USERNET_OUTGOING = re.compile(r"^\s*TCP\[ESTABLISHED\]\s+\d+\s+(?!127\.)\S+\s", re.MULTILINE)
-
-# What QEMU says on stderr, and what a user can do about it; the flag: the host lacks something (status 4).
-_HINTS: tuple[tuple[str, str, bool], ...] = (
-    ("Cannot allocate memory", "close something, or give the guest less with --memory", True),
-    ("cannot set up guest memory", "close something, or give the guest less with --memory", True),
-    ("No space left on device", "free some space, or set OSIMAGER_HOME to a folder on a larger disk", True),
-    ("Failed to get", "another process has this disk image open: end it, or build under another name", False),
-    ("Could not open", "check that the file is there and readable", False),
-    ("could not open kernel file", "check that the file is there and readable", False),
-    ("Could not access KVM", "add yourself to the group kvm, or use --accel tcg", True),
-    ("failed to initialize kvm", "use --accel tcg", True),
-    ("HV_ERROR", "use --accel tcg; `osimager doctor` tells what Hypervisor.framework misses", True),
-    ("is not a valid device model name", "this QEMU lacks that device: install its full package", True),
-    ("unsupported machine type", "this QEMU lacks that machine: install its full package", True),
-    ("gtk initialization failed", "use --display none or vnc", True),
-)
-
-
-_HOST_CAUSES = {
-    "Cannot allocate memory": "host-out-of-memory",
-    "cannot set up guest memory": "host-out-of-memory",
-    "No space left on device": "host-disk-full",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -491,7 +469,9 @@ class QemuMachine:
         reason = self._reason(returncode)
         if reason is None:
             self._env.emit(MachineEnded(self._run.role, returncode, "died"))
-            error = self._death(returncode)
+            error = explain_death(
+                returncode, self._shutdown_reason, tuple(self._stderr), oom_kills_before=self._oom_kills
+            )
             self._ended.set_exception(error)
             self._ended.exception()  # looked at: there may be no one else to do so
             if not self._waiters:
@@ -518,31 +498,6 @@ class QemuMachine:
             "host-qmp-quit": EndReason.ASKED,
         }
         return ends.get(self._shutdown_reason)
-
-    def _death(self, returncode: int) -> MachineError | PrerequisiteError:
-        """Say what is known of a death: the signal or status, the end of stderr, and a hint where we know one."""
-        said = "\n".join(self._stderr)
-        if returncode < 0:
-            how = f"QEMU was killed by {signal.Signals(-returncode).name}"
-        elif self._shutdown_reason == "host-signal":
-            how = "QEMU was ended by a signal"
-        elif self._shutdown_reason == "host-ui":
-            how = "QEMU's window was closed"
-        else:
-            how = f"QEMU exited with status {returncode}"
-        for text, hint, is_host in _HINTS:
-            if line := next((line for line in self._stderr if text in line), ""):
-                if is_host:
-                    return PrerequisiteError(f"{how}: {line}", hint=hint, cause=_HOST_CAUSES.get(text, ""))
-                return GuestGone(f"{how}: {line}", returncode=returncode, stderr=said, hint=hint)
-        what = f"{how}: {self._stderr[-1]}" if self._stderr else how
-        if returncode != -signal.SIGKILL:
-            return GuestGone(what, returncode=returncode, stderr=said)
-        if self._oom_kills is not None and (count_oom_kills() or 0) > self._oom_kills:
-            hint = "close something, build fewer at once, or give the guest less with --memory"
-            return PrerequisiteError(f"this host ran out of memory: {how}", hint=hint, cause="host-out-of-memory")
-        hint = "somebody killed it, or the host ran out of memory (see the kernel's log)"
-        return GuestGone(what, returncode=returncode, stderr=said, hint=hint)
 
     async def _read_stderr(self, stream: asyncio.StreamReader) -> None:
         async for raw in stream:
