@@ -95,11 +95,13 @@ async def open_child(
     ask_s: float = 5.0,
     term_s: float = 3.0,
     umask: int = -1,
+    announce: int | None = None,
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """Start `argv` in a session of its own and end it with the block, down the ladder: `ask`, TERM, KILL.
 
     The child dies with this process (Linux: PR_SET_PDEATHSIG, prctl(2); it follows the *thread* that forked, which is
-    the event loop's). Raises PrerequisiteError where the program cannot be started.
+    the event loop's), and writes its process id as a line to the descriptor `announce` before it becomes the program.
+    Raises PrerequisiteError where the program cannot be started.
     """
     words = [str(word) for word in argv]
     try:
@@ -112,7 +114,7 @@ async def open_child(
             cwd=cwd,
             env=tool_environment(environment),
             start_new_session=True,
-            preexec_fn=_die_with_parent(os.getpid()) if _LIBC is not None else None,
+            preexec_fn=_before_exec(os.getpid(), announce),
             umask=umask,
             limit=1 << 20,
         )
@@ -202,14 +204,20 @@ async def _read_lines(stream: asyncio.StreamReader, on_line: Callable[[str], Non
     return "".join(parts)
 
 
-def _die_with_parent(parent: int) -> Callable[[], None]:
-    """Give what runs between fork and exec: ask for KILL at the parent's death; leave if it is dead already."""
-    libc = _LIBC
-    assert libc is not None
-    prctl, kill_signal = libc.prctl, int(signal.SIGKILL)
+def _before_exec(parent: int, announce: int | None) -> Callable[[], None] | None:
+    """Give what runs between fork and exec: ask for KILL at the parent's death, or have a watcher see to it.
+
+    Whose parent is dead already leaves.
+    """
+    prctl, kill_signal = None if _LIBC is None else _LIBC.prctl, int(signal.SIGKILL)
+    if prctl is None and announce is None:
+        return None
 
     def prepare() -> None:
-        prctl(_PR_SET_PDEATHSIG, kill_signal, 0, 0, 0)
+        if prctl is not None:
+            prctl(_PR_SET_PDEATHSIG, kill_signal, 0, 0, 0)
+        if announce is not None:
+            os.write(announce, b"%d\n" % os.getpid())
         if os.getppid() != parent:
             os._exit(127)
 

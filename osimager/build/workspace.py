@@ -13,18 +13,20 @@ import hashlib
 import os
 import shutil
 import signal
+import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
 from osimager.aio import in_thread
 from osimager.finalize.convert import sweep_partials
-from osimager.kept import make_folder
+from osimager.kept import PARTIAL_PREFIX, make_folder
 from osimager.paths import Places
 from osimager.processes import find_naming
 
 _LOCK = "held"
 KEPT = "kept"
+_LONG_WRITTEN_S = 600.0
 
 
 def make_build_id(target: str, now: datetime, entropy: bytes) -> str:
@@ -95,7 +97,7 @@ def is_held(workspace: Path) -> bool:
 
 
 async def sweep(places: Places, *, kept: bool = False) -> list[str]:
-    """Remove what dead builds left and give their ids: workspaces, sockets, half images, and a QEMU that lives on.
+    """Remove what dead builds left and give their ids: workspaces, sockets, half files, and a QEMU that lives on.
 
     The workspaces that `--on-error keep` left are spared, unless `kept`.
     """
@@ -108,6 +110,8 @@ async def sweep(places: Places, *, kept: bool = False) -> list[str]:
                 await _sweep_one(folder, places)
                 swept.append(folder.name)
     await in_thread(functools.partial(sweep_partials, places.images))
+    for folder in (places.data, places.cache / "host"):
+        _remove_partials(folder, older_than_s=_LONG_WRITTEN_S)
     return swept
 
 
@@ -118,6 +122,15 @@ async def _sweep_one(folder: Path, places: Places) -> None:
             os.kill(pid, signal.SIGKILL)
     await in_thread(lambda: shutil.rmtree(folder, ignore_errors=True))
     _remove_sockets(places, folder.name)
+    _remove_partials(places.builds / folder.name, older_than_s=0)
+
+
+def _remove_partials(folder: Path, *, older_than_s: float) -> None:
+    """Remove the half-written files (`kept.write_kept`) in `folder` that nobody can be writing any more."""
+    for path in folder.glob(f"{PARTIAL_PREFIX}*"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime >= older_than_s:
+                path.unlink()
 
 
 def _remove_sockets(places: Places, build_id: str) -> None:

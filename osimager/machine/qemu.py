@@ -115,9 +115,10 @@ async def start_machine(run: MachineRun, env: Env) -> AsyncIterator[QemuMachine]
         log = SerialLog(run.serial_log, env)
         stack.callback(log.close)
         async with (
-            open_child(argv, pass_fds=passed, umask=0o077, ask_s=0, term_s=_TERM_S) as child,
-            ended_with_us(child.pid),
+            ended_with_us() as tie,
+            open_child(argv, pass_fds=passed, umask=0o077, ask_s=0, term_s=_TERM_S, announce=tie.descriptor) as child,
         ):
+            tie.name(child.pid)
             far_qmp.close()
             far_serial.close()
             env.emit(MachineStarted(run.role, child.pid, argv))

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -214,8 +213,9 @@ async def test_the_child_of_a_killed_parent_dies() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
 def test_a_child_whose_parent_died_before_it_could_ask_leaves() -> None:
-    from osimager.proc import _die_with_parent
+    from osimager.proc import _before_exec
 
-    prepare: Callable[[], None] = _die_with_parent(os.getpid() + 1)
+    prepare = _before_exec(os.getpid() + 1, None)
+    assert prepare is not None
     done = subprocess.run(["true"], preexec_fn=prepare, check=False)
     assert done.returncode == 127

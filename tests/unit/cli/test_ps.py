@@ -97,9 +97,12 @@ def test_gc_sweeps_the_dead_and_spares_the_living_and_the_kept(places: Places, r
     find_socket(places, "dead", "console").touch()
     make_folder(places.images)
     (places.images / ".partial-half-0000.qcow2").touch()
+    half = write_record(places, "dead") / ".partial-half.json"
+    half.touch()
     with open_workspace(places, "living", Clock().now()) as workspace:
         assert run("gc").err == "swept dead\n"
         assert sorted(path.name for path in workspace.parent.iterdir()) == sorted(["kept", workspace.name])
     assert list(places.runtime.iterdir()) == list(places.images.iterdir()) == []
+    assert not half.exists()
     assert run("gc").err == "nothing to sweep\n"
     assert run("gc", "--kept").err == "swept kept\n"
