@@ -97,7 +97,7 @@ RULES: tuple[Rule, ...] = (
         "give it a larger one with --disk, or make the partitions in the answer file smaller or larger",
         r"No space left on device",
         r"[Nn]ot enough (?:free |disk )?space",
-        r"is too small to (?:hold|be)",
+        r"too small (?:to (?:hold|be)|for the)|Failed to partition the selected disk",
         r"do(?:es)? not have enough (?:disk |free )?space",
         r"more space (?:is )?(?:needed|required) (?:on|in)",
     ),

@@ -24,7 +24,6 @@ from osimager.events import (
     ConnectionTried,
     DiskActivity,
     Event,
-    MachineEnded,
     OutputLine,
     ProofOfLife,
     QmpEvent,
@@ -399,39 +398,61 @@ class Watched(Protocol):
 
 async def watch_machine(machine: Watched, env: Env, ladder: Ladder) -> Never:
     """Watch until the guest is stuck, and raise that as StuckGuest. To be cancelled when the stage is done."""
-    started = env.clock.monotonic()
-    thinker = Diagnostician(started, ladder, machine.accelerator)
-    told: set[Proof] = set()
-
-    def take(stamped: Stamped) -> None:
-        if not isinstance(stamped.event, MachineEnded):
-            thinker.feed(stamped.event, env.clock.monotonic())
-
-    cpu = _CpuMeter(machine.pid)
-    is_emulated = machine.accelerator is Accelerator.TCG  # where whatever is fetched keeps the processor busy
-    load = Load(None)
-    looks, next_look = 0, started
-    with env.bus.listening(take):
+    watch = _Watch(machine, env, ladder)
+    with env.bus.listening(watch.take), contextlib.suppress(GuestGone):
         while True:
-            now = env.clock.monotonic()
-            if now >= next_look:
-                with contextlib.suppress(GuestGone):  # its end is its supervisor's to tell
-                    await machine.observe()
-                    if Proof.KERNEL not in thinker.seen and await machine.runs_kernel():
-                        told.add(Proof.KERNEL)
-                        env.emit(ProofOfLife(Proof.KERNEL))
-                    load = Load(cpu.measure(now), not is_emulated and await machine.is_fetching())
-                looks += 1
-                next_look = now + (FIRST_LOOKS_S if looks < _QUICK_LOOKS else LOOK_S)
-            if machine.is_typing:
-                thinker.hold(now)
-            for proof in thinker.seen:
-                if proof not in told:
-                    told.add(proof)
-                    env.emit(ProofOfLife(proof))
-            if found := thinker.diagnose(now, load):
-                raise found
+            await watch.step()
             await asyncio.sleep(_THINK_S)
+    await asyncio.Event().wait()  # how QEMU ended is its supervisor's to say, who also ends this
+    raise AssertionError("nobody sets it")
+
+
+class _Watch:
+    """One machine under observation: looked at now and then, thought about every second."""
+
+    def __init__(self, machine: Watched, env: Env, ladder: Ladder) -> None:
+        self._machine = machine
+        self._env = env
+        self._thinker = Diagnostician(env.clock.monotonic(), ladder, machine.accelerator)
+        self._cpu = _CpuMeter(machine.pid)
+        self._load = Load(None)
+        self._looks = 0
+        self._next_look = env.clock.monotonic()
+        self._told: set[Proof] = set()
+
+    def take(self, stamped: Stamped) -> None:
+        """Take an event of the bus."""
+        self._thinker.feed(stamped.event, self._env.clock.monotonic())
+
+    async def step(self) -> None:
+        """Look if it is time, tell of new signs of life, and raise StuckGuest where there is a cause."""
+        now = self._env.clock.monotonic()
+        if now >= self._next_look:
+            await self._look(now)
+        if self._machine.is_typing:
+            self._thinker.hold(now)
+        for proof in self._thinker.seen:
+            self._tell(proof)
+        if found := self._thinker.diagnose(now, self._load):
+            raise found
+
+    async def _look(self, now: float) -> None:
+        self._looks += 1
+        self._next_look = now + (FIRST_LOOKS_S if self._looks < _QUICK_LOOKS else LOOK_S)
+        await self._machine.observe()
+        if Proof.KERNEL not in self._thinker.seen and await self._machine.runs_kernel():
+            self._tell(Proof.KERNEL)
+        # Where a guest is emulated, whatever it fetches keeps the processor busy.
+        is_fetching = self._machine.accelerator is not Accelerator.TCG and await self._machine.is_fetching()
+        self._load = Load(self._cpu.measure(now), is_fetching)
+
+    def _tell(self, proof: Proof) -> None:
+        """Put a sign of life on the bus, once; from there the thinker has it too."""
+        if proof not in self._told:
+            self._told.add(proof)
+            self._env.emit(ProofOfLife(proof))
+        elif proof not in self._thinker.seen:  # after a restart
+            self._thinker.feed(ProofOfLife(proof), self._env.clock.monotonic())
 
 
 class _CpuMeter:

@@ -11,7 +11,7 @@ from osimager.arch import Arch, Firmware, parse_arch
 from osimager.config.catalog import Configuration
 from osimager.config.escapes import escape_for
 from osimager.config.markers import as_text
-from osimager.config.sections import InstallerSection, MachineSection, NicSection, Rung
+from osimager.config.sections import DiskInterface, InstallerSection, MachineSection, NicSection, Rung
 from osimager.errors import ConfigError, ConfigErrors, Place, PrerequisiteError
 from osimager.holes import ANSWER_URL, find_holes
 from osimager.plan.argv import check_argv, resolve_cpu
@@ -43,6 +43,8 @@ from osimager.plan.options import BuildOptions
 _LEAST_ADDRESSES = 6
 _DEFAULT_MACHINE = {Arch.X86_64: "q35", Arch.I386: "pc", Arch.AARCH64: "virt"}
 _DEFAULT_CPU = {Arch.X86_64: "max", Arch.I386: "max", Arch.AARCH64: "max"}
+# edk2 for `virt` has no driver for AHCI, and boots no CD there (ArmVirtPkg/ArmVirtQemu.dsc).
+_CDROM = {Arch.X86_64: DiskInterface.SATA, Arch.I386: DiskInterface.SATA, Arch.AARCH64: DiskInterface.SCSI}
 _NIC_MODELS = {"virtio": "virtio-net-pci"}
 # useradd(8) of Debian and EL; a key's line as sshd(8) has it, without options, and with a comment that needs no quotes.
 _USER_NAME = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
@@ -223,6 +225,7 @@ def make_shape(configuration: Configuration, host: HostFacts, options: BuildOpti
             *(DiskShape(f"disk{at}", disk.size_bytes, disk.interface) for at, disk in enumerate(section.disks, 1)),
         ),
         nics=_nics(configuration, options),
+        cdrom_interface=_CDROM[arch],
         overrides=tuple(_override(name, text) for name, text in section.overrides.items()),
     )
 

@@ -167,9 +167,9 @@ def answers(medium: str, name: str, wrong: Mapping[str, str], *words: str) -> Pl
     return plant
 
 
-def late(medium: str, script: str) -> Plant:
+def late(medium: str, script: str, *words: str) -> Plant:
     """A late command of the answer file that also does `script`."""
-    return answers(medium, "finish.cfg", {"  set -e; \\\n": f"  set -e; {script} \\\n"})
+    return answers(medium, "finish.cfg", {"  set -e; \\\n": f"  set -e; {script} \\\n"}, *words)
 
 
 def arguments(medium: str, wrong: Mapping[str, str], *words: str) -> Plant:
@@ -188,6 +188,16 @@ def both(*plants: Plant) -> Plant:
     return lambda bench: [plant(bench) for plant in plants][-1]
 
 
+def menu_of(medium: str) -> Plant:
+    """The medium's own menu, which knows nothing of our answers."""
+
+    def plant(bench: Bench) -> tuple[str, ...]:
+        bench.medium(medium)
+        return ("--boot", "menu", "--iso", medium)
+
+    return plant
+
+
 _URL = "url=>>answer_url<</preseed.cfg"
 _OPEN = {"d-i debian-installer/locale string >>locale<<\n": ""}
 _BROKEN = {"d-i clock-setup/utc boolean true\n": "d-i\nd-i clock-setup/utc boolean true\n"}
@@ -201,6 +211,10 @@ _MENU = "UI vesamenu.c32\nMENU TITLE Install\nLABEL one\n KERNEL /one\n"
 _BOOT_CONFIG = "/target/boot/grub/grub.cfg"
 _NO_LOADER = "dd if=/dev/zero of=/dev/vda bs=440 count=1;"
 _RESTARTS = {"restarts: 0": "restarts: 1"}
+_SILENT = arguments(
+    NETBOOT, {'    - "console=>>serial<<,115200"\n': "", "DEBIAN_FRONTEND=text": "DEBIAN_FRONTEND=newt"}
+)
+_FILL = "cat /dev/urandom > /target/full;"
 _OTHER_KEY = {"echo '>>build_public_key<<'": "echo nobody"}
 _OTHER_ROOT = f"sed -i s/root=UUID=/root=UUID=0/ {_BOOT_CONFIG};"
 _SYSLINUX = ("/usr/lib/syslinux/modules/bios/vesamenu.c32",)
@@ -209,7 +223,7 @@ FAULTS: tuple[Fault, ...] = (
     # Firmware and boot loaders.
     Fault("no-boot-menu", "no-bootable-medium", no_boot_menu, "No bootable device", quick=True),
     Fault("uefi-no-loader", "uefi-shell", data_only("uefi"), "UEFI shell"),
-    Fault("arm-no-loader", "no-bootable-medium", data_only("uefi"), "nothing to boot", arch="aarch64"),
+    Fault("arm-no-loader", "uefi-shell", data_only("uefi"), "UEFI shell", arch="aarch64"),
     Fault("sector-hangs", "firmware", tiny(HANG), "stuck in its firmware"),
     Fault("sector-resets", "loop", tiny(RESET), "restarted", quick=True),
     Fault("sector-switches-off", "nothing-installed", tiny(SHUTDOWN), "switched itself off"),
@@ -235,12 +249,14 @@ FAULTS: tuple[Fault, ...] = (
     Fault("open-question", "question", answers(NETBOOT, "localisation.cfg", _OPEN), "Select a language"),
     Fault("answers-broken", "answer-refused", answers(NETBOOT, "localisation.cfg", _BROKEN), "preconfiguration file"),
     Fault("early-command-fails", "installer-error", answers(NETBOOT, "localisation.cfg", _EARLY), "preseeded command"),
+    Fault("newt-question", "question", menu_of(NETBOOT), "Select a language"),
+    Fault("silent-question", "question", both(answers(NETBOOT, "localisation.cfg", _OPEN), _SILENT), "question"),
     Fault("server-stopped", "answer-not-fetched", arguments(NETBOOT, _STOPPED), "preconfiguration file"),
-    Fault("no-network", "no-network", arguments(NETBOOT, _NO_CARD), "Ethernet card"),
+    Fault("no-network", "no-network", arguments(NETBOOT, _NO_CARD), "No network interfaces detected"),
     Fault("arm-server-stopped", "answer-not-fetched", arguments(NETBOOT, _STOPPED), "preconfiguration", arch="aarch64"),
     # The made installer, and what it leaves.
     Fault("late-command-fails", "installer-error", late(MADE, "exit 7;"), "preseeded command"),
-    Fault("disk-fills", "disk-full", late(MADE, "cat /dev/zero > /target/full;"), "No space left on device"),
+    Fault("disk-fills", "disk-full", late(MADE, _FILL, "--disk", "3G"), "No space left on device"),
     Fault("disk-too-small", "disk-full", answers(MADE, "packages.cfg", {}, "--disk", "512M"), "too small"),
     Fault(
         "wrong-key", "key-refused", answers(MADE, "finish.cfg", {"echo '>>build_public_key<<'": "echo nobody"}), "key"

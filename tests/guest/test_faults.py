@@ -10,6 +10,7 @@ import os
 import resource
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,22 @@ def is_of_screen(line: str, event: dict[str, Any]) -> bool:
     return bool(event["kind"] == "output_line" and event["source"] == "screen" and event["text"] == line)
 
 
+@pytest.mark.full
+def test_healthy_build_on_a_busy_host_is_never_named(tmp_path: Path) -> None:
+    """Four times as much to do as there are cores: the guest crawls, and is not stuck."""
+    busy = [sys.executable, "-c", "while True: pass"]
+    hogs = [subprocess.Popen(busy) for _ in range(4 * (os.cpu_count() or 1))]
+    try:
+        words = ("--arch", "x86_64", "--accel", "tcg", "--iso", faults.MADE, "--no-verify", "--json")
+        ran = run("build", "debian-12", *words, deadline_s=3600)
+    finally:
+        for hog in hogs:
+            hog.kill()
+            hog.wait()
+    assert ran.of_kind("build_failed") == []
+    assert ran.status == 0, ran.err
+
+
 def test_guest_that_is_killed_at_once_leaves_a_picture_too(tmp_path: Path) -> None:
     words = faults.tiny(HANG)(Bench(tmp_path, "x86_64"))
     with started("build", "debian-12", "--arch", "x86_64", "--accel", "tcg", "--json", *words) as child:
@@ -57,6 +74,7 @@ def test_guest_that_is_killed_at_once_leaves_a_picture_too(tmp_path: Path) -> No
         failed = wait_for_event(child, lambda event: event["kind"] == "build_failed")
         child.communicate(timeout=60)
     assert (failed["cause"], child.returncode) == ("guest-gone", 6)
+    assert "SIGKILL" in failed["error"]
     assert (Path(failed["evidence"]) / "screen-installer.png").read_bytes().startswith(b"\x89PNG")
 
 

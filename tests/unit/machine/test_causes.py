@@ -16,6 +16,7 @@ LINES = [
     ("[    0.9] Initramfs unpacking failed: write error", "guest-out-of-memory"),
     ("cp: error writing '/target/x': No space left on device", "disk-full"),
     ("because the selected disk or free space is too small to be automatically partitioned.", "disk-full"),
+    ("  │ The disk has 512 MiB, too small for the recipe.", "disk-full"),
     ("ValueError: not enough free space on disks", "disk-full"),
     ("[  9.1] Out of memory: Killed process 312 (dpkg) total-vm:1", "guest-out-of-memory"),
     ("  │ The file needed for preconfiguration could not be retrieved from http://10.0.2.2:9/x.", "answer-not-fetched"),
