@@ -272,7 +272,7 @@ def build(fault: Fault, folder: Path) -> Ran:
     """Plant `fault` in `folder` and run the build that it stops."""
     words = fault.plant(Bench(folder, fault.arch))
     where = ("--arch", fault.arch, "--accel", "tcg", "--project", folder)
-    return run("build", "debian-12", *where, "--no-verify", "--json", *words, deadline_s=1500)
+    return run("build", "debian-12", *where, "--force", "--no-verify", "--json", *words, deadline_s=1500)
 
 
 _SIGNS = frozenset(

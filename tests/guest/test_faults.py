@@ -55,7 +55,7 @@ def test_healthy_build_on_a_busy_host_is_never_named(tmp_path: Path) -> None:
     busy = [sys.executable, "-c", "while True: pass"]
     hogs = [subprocess.Popen(busy) for _ in range(4 * (os.cpu_count() or 1))]
     try:
-        words = ("--arch", "x86_64", "--accel", "tcg", "--iso", faults.MADE, "--no-verify", "--json")
+        words = ("--arch", "x86_64", "--accel", "tcg", "--iso", faults.MADE, "--force", "--no-verify", "--json")
         ran = run("build", "debian-12", *words, deadline_s=3600)
     finally:
         for hog in hogs:
@@ -96,7 +96,7 @@ def test_host_whose_disk_fills_up_while_a_guest_writes_is_named(tmp_path: Path) 
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("no right to mount a tmpfs on this host")
     try:
-        words = ("--arch", "x86_64", "--accel", "tcg", "--iso", bench.medium(faults.MADE), "--json")
+        words = ("--arch", "x86_64", "--accel", "tcg", "--iso", bench.medium(faults.MADE), "--force", "--json")
         ran = run("build", "debian-12", *words, home=home, deadline_s=900)
     finally:
         subprocess.run(["umount", "-l", home], check=True)
