@@ -57,12 +57,14 @@ def _all_keys(configuration: Configuration) -> list[str]:
     """Name every value: defs bare, all others with their section, then what belongs to none (`iso`)."""
     merged = configuration.merged
     sections = [f"{name}.{key}" for name, table in merged.tables.items() if name != "defs" for key in table]
-    return [*sorted(configuration.defs), *sections, *sorted(merged.fields)]
+    lists = [name for name, items in merged.lists.items() if items]
+    return [*sorted(configuration.defs), *sections, *lists, *sorted(merged.fields)]
 
 
 def _rows(configuration: Configuration, name: str) -> Iterator[dict[str, object]]:
     from osimager.holes import name_holes
 
+    is_list = name in configuration.merged.lists and name not in configuration.defs  # an item a row, none over another
     fate = ""  # the winner; then "joined" while what went before is part of the value, then "overridden"
     for rank, origin in enumerate(configuration.explain(name)):
         is_line = isinstance(origin.value, str) and "\n" not in origin.value
@@ -70,4 +72,5 @@ def _rows(configuration: Configuration, name: str) -> Iterator[dict[str, object]
         place = {"path": str(origin.place.path), "line": origin.place.line}
         row: dict[str, object] = {"key": name, "value": name_holes(value), "place": str(origin.place), **place}
         yield {**row, "section": origin.section, "rank": rank, "fate": fate}
-        fate = "joined" if origin.is_joined and fate != "overridden" else "overridden"
+        if not is_list:
+            fate = "joined" if origin.is_joined and fate != "overridden" else "overridden"

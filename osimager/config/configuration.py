@@ -20,6 +20,7 @@ COMPUTED = Place("(computed)")
 ASKED = Place("(command line)")
 # Names that fragments may use though a location or spec says nothing of them.
 _EMPTY_BY_DEFAULT = ("domain", "dns1", "dns2", "dns3", "ntp1", "ntp2", "proxy", "mirror", "ip")
+_EMPTY_LISTS = ("packages", "scripts", "authorized_keys")
 # What only a build knows: holes until then.
 _HOLES = (ANSWER_URL, BUILD_PUBLIC_KEY, BUILD_PASSWORD, BUILD_PASSWORD_CRYPT)
 _FREE_SECTIONS = ("defs", "variables", "evars", "config")
@@ -166,6 +167,8 @@ def add_computed(defs: Defs, request: Request, name: str) -> None:
             raise ConfigError(f"{kind}: {exc}", where=defs.merged.place("defs", kind), hint=hint) from None
     for key in _EMPTY_BY_DEFAULT:
         computed[key] = lambda: ""
+    for key in _EMPTY_LISTS:
+        computed[key] = list
     for key in _EMPTY_NETWORK:
         computed[key] = network(key)
     for key in _HOLES:

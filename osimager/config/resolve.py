@@ -125,25 +125,31 @@ def _fixed_defs(target: Target, request: Request) -> dict[str, Value]:
 
 
 def _lay_all(catalog: Catalog, request: Request, target: Target, merger: Merger, *, spec: Path) -> None:
-    """Lay, from the bottom: built-in values, platform, the default profile, location, spec, the profile asked for."""
+    """Lay, from the bottom: built-in values, platform, location, spec, the default profile, the profile asked for."""
     merged = merger.merged
     for key in ("platform", "location", "dist", "version", "arch"):
         merged.tables["defs"][key] = getattr(target, key)
     _put(merged, "firmware", "uefi" if target.arch == "aarch64" else "bios")
     merger.load(required(catalog, "platforms", target.platform))
-    default = catalog.find_file("profiles", "default")
-    merger.load(_profile_sections(checked(catalog, "profile", default)) if default else Table(Path("default"), 1))
     location = catalog.find_file("locations", target.location)
     if location is not None:
         merger.load(checked(catalog, "location", location))
     elif target.location != "local":
         raise _unknown_name(catalog, "locations", target.location)
     merger.load(checked(catalog, "spec", spec))
+    _lay_profiles(catalog, request, target, merger)
+    check_support(target, merged)
+
+
+def _lay_profiles(catalog: Catalog, request: Request, target: Target, merger: Merger) -> None:
+    path = catalog.find_file("profiles", "default")
+    default = checked(catalog, "profile", path) if path else None
+    if default is not None:
+        merger.load(_profile_sections(default))
     if request.profile != "default":
         profile = required(catalog, "profiles", request.profile)
         _check_architecture(profile, request.profile, target.arch)
-        merger.load(_profile_sections(_over_default(profile, catalog.document(default) if default else None)))
-    check_support(target, merged)
+        merger.load(_profile_sections(_over_default(profile, default)))
 
 
 def checked(catalog: Catalog, kind: str, path: Path) -> Table:
@@ -199,7 +205,7 @@ def _check_architecture(profile: Table, name: str, arch: str) -> None:
 def _over_default(profile: Table, default: Table | None) -> Table:
     """Give a profile with each value laid over the default profile's, all levels down.
 
-    What only the default says stays out, in sections too: it has been laid already, below the spec.
+    What only the default says stays out, in sections too: it has been laid already, and keeps its places.
     """
     if default is None:
         return profile

@@ -3,15 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
-import random
-import re
-import shlex
-import string
 import tarfile
-import urllib.parse
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,45 +22,9 @@ from osimager.ports import Communicator, Endpoint
 from osimager.provision.ssh import make_key
 from osimager.provision.steps import Way, run_steps
 from osimager.redact import MASK
+from tests.cores import find_cores, forms, make_secrets, secrets_line
 
 COUNT = 10_000
-# The middle of each secret: letters that no quoting changes, so that one search finds it in every quoting.
-_CORE = re.compile(r"K[a-z]{10}Z")
-_HEX = re.compile(r"(?:[0-9a-f]{2}){12,}", re.IGNORECASE)
-_BASE64 = re.compile(r"[A-Za-z0-9+/_-]{16,}")
-
-
-def make_secrets() -> list[str]:
-    chosen = random.Random(3)
-    hostile = "\"'\\<>&$ !%#" + string.ascii_letters
-    around = ["".join(chosen.choices(hostile, k=6)) for _ in range(2 * COUNT)]
-    cores = ["K" + "".join(chosen.choices(string.ascii_lowercase, k=10)) + "Z" for _ in range(COUNT)]
-    return [f"x{around[2 * at]}{core}{around[2 * at + 1]}x" for at, core in enumerate(cores)]
-
-
-def forms(secret: str) -> Iterator[str]:
-    raw = secret.encode()
-    yield secret
-    yield json.dumps(secret)
-    yield shlex.quote(secret)
-    yield urllib.parse.quote(secret, safe="")
-    yield raw.hex()
-    yield base64.b64encode(raw).decode()
-    yield base64.b64encode(b"user:" + raw).decode()
-
-
-def find_cores(text: str) -> set[str]:
-    """Give the middle of every secret that is in `text`, as it is, in hex or in base64 at any alignment."""
-    found = set(_CORE.findall(text))
-    for match in _HEX.findall(text):
-        for shift in (0, 1):
-            digits = match[shift:]
-            found |= set(_CORE.findall(bytes.fromhex(digits[: len(digits) // 2 * 2]).decode("latin-1")))
-    for match in _BASE64.findall(text):
-        for shift in range(4):
-            part = match[shift:].translate(str.maketrans("-_", "+/"))
-            found |= set(_CORE.findall(base64.b64decode(part[: len(part) // 4 * 4]).decode("latin-1")))
-    return found
 
 
 def write_project(folder: Path, places_config: Path, secrets: list[str]) -> None:
@@ -86,8 +43,7 @@ def write_project(folder: Path, places_config: Path, secrets: list[str]) -> None
     places_config.mkdir(parents=True)
     file = places_config / "secrets"
     file.touch(0o600)
-    quoted = (secret.replace("\\", "\\\\").replace('"', '\\"') for secret in secrets)
-    file.write_text("many/of " + " ".join(f'k{at}="{text}"' for at, text in enumerate(quoted)) + "\n")
+    file.write_text(secrets_line("many/of", secrets))
 
 
 class TellingGuest:
@@ -101,14 +57,14 @@ class TellingGuest:
 
 
 def test_the_search_finds_every_form() -> None:
-    for secret in make_secrets()[:200]:
+    for secret in make_secrets(200):
         for form in forms(secret):
             assert len(find_cores(f"before {form} after")) == 1, form
 
 
 @pytest.mark.needs("qemu-system-x86_64")
 async def test_none_of_ten_thousand_secrets_is_in_anything_that_is_written(env: Env, tmp_path: Path) -> None:
-    secrets = make_secrets()
+    secrets = make_secrets(COUNT)
     project = tmp_path / "project"
     write_project(project, env.places.config, secrets)
     now = env.clock.now()

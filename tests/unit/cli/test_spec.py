@@ -104,6 +104,15 @@ def test_explain_tells_what_was_joined_from_what_was_overridden(run: Run, web: P
     assert [row["fate"] for row in rows] == ["", "joined", "overridden"]
 
 
+def test_explain_of_a_list_gives_its_items_and_none_overrides_another(run: Run, web: Path, write: Write) -> None:
+    write("specs/web/spec.yml", WEB + "steps:\n  - inline: [one]\n  - inline: [two]\n")
+    said = run("explain", "web-1", "steps", "--project", web).out.splitlines()
+    assert [line.partition("   ")[0] for line in said] == [
+        'steps = {"inline": ["one"]}', 'steps = {"inline": ["two"]}',
+    ]  # fmt: skip
+    assert '\nsteps = {"inline": ["one"]}' in run("explain", "web-1", "--project", web).out
+
+
 def test_explain_keeps_each_value_in_its_line(run: Run, web: Path, write: Write) -> None:
     write("specs/web/spec.yml", WEB + "  - dest: b.cfg\n    sources: []\nevars:\n  TEXT: |\n    one\n    two\n")
     assert run("explain", "web-1", "evars.TEXT", "--project", web).out.startswith('evars.TEXT = "one\\ntwo\\n"   ')

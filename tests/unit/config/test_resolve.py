@@ -114,10 +114,11 @@ def test_profiles_lie_over_the_default_one(tree: Tree) -> None:
     )
     tree.write("specs/web/spec.yml", WEB + "defs: {locale: de}\nmachine: {cpus: 8}\n")
     default, dev = resolve(tree), resolve(tree, profile="dev")
-    assert (default.defs["packages"], default.defs["locale"]) == (["vim"], "de")
-    assert (dev.defs["packages"], dev.defs["scripts"], dev.defs["locale"]) == (["gcc"], ["one", "two"], "de")
+    assert (default.defs["packages"], default.defs["locale"]) == (["vim"], "C")
+    assert (dev.defs["packages"], dev.defs["scripts"], dev.defs["locale"]) == (["gcc"], ["one", "two"], "C")
     assert dev.defs["t"] == {"a": 1, "b": 2}
-    assert (dev.sections.machine.memory_mib, dev.sections.machine.cpus) == (4096, 8)
+    assert (dev.sections.machine.memory_mib, dev.sections.machine.cpus) == (4096, 1)
+    assert [Path(str(origin.place.path)).name for origin in dev.explain("locale")] == ["default.yml", "spec.yml"]
     with pytest.raises(UsageError, match="profile"):
         resolve(tree, profile="nobody")
     tree.write("specs/profiles/arm.yml", "description: for boards\narchitectures: [arm64]\n")
@@ -537,6 +538,17 @@ def test_skip_config_leaves_the_provisioners_out(tree: Tree) -> None:
     tree.write("specs/base/spec.yml", "provisioners: [{type: shell, inline: ['true']}]\n")
     tree.write("specs/web/spec.yml", WEB + "include: base\nversion_specific: [{version: '2', skip_config: true}]\n")
     assert [len(resolve(tree, target).sections.steps) for target in ("web-1", "web-2")] == [1, 0]
+
+
+def test_default_profile_of_a_project_reaches_what_shipped_specs_say(tmp_path: Path) -> None:
+    (tmp_path / "specs/profiles").mkdir(parents=True)
+    (tmp_path / "specs/profiles/default.yml").write_text("packages: [vim]\nlocale: de_DE.UTF-8\nbuild: {memory: 3G}\n")
+    (tmp_path / "specs/profiles/dev.yml").write_text("username: ann\n")
+    catalog = Catalog.open(Roots(specs=(tmp_path / "specs", shipped("specs")), files=(shipped("files"),)))
+    for profile in ("default", "dev"):
+        found = catalog.resolve(Request(target="debian-12", profile=profile), TableLookups())
+        assert (found.defs["packages"], found.defs["locale"]) == (["vim"], "de_DE.UTF-8")
+        assert found.sections.machine.memory_mib == 3072
 
 
 def test_lists_are_explained_item_by_item(tree: Tree) -> None:
