@@ -143,7 +143,7 @@ def _number(low: int, high: int) -> Kind:
             raise ValueError(f"{number} is not between {low} and {high}")
         return number
 
-    return Kind(convert, {"type": ["integer", "string"], "minimum": low, "maximum": high})
+    return Kind(convert, {"type": ["integer", "string"], "minimum": low, "maximum": high, "pattern": r"^\d{1,9}$"})
 
 
 def _size(unit: str, low: str, *, in_mib: bool = False) -> Kind:
@@ -154,7 +154,7 @@ def _size(unit: str, low: str, *, in_mib: bool = False) -> Kind:
             raise ValueError(f"{text!r} is not between {low} and 1024T")
         return size >> 20 if in_mib else size
 
-    return Kind(convert, {"type": ["integer", "string"]})
+    return Kind(convert, {"type": ["number", "string"], "pattern": r"^\d+(\.\d+)?\s*[kmgtpKMGTP]?(i?[bB])?$"})
 
 
 def _member(kind: type[StrEnum], names: Mapping[str, str] | None = None) -> Callable[[Value], StrEnum]:
@@ -208,8 +208,8 @@ SECONDS: Final = Kind(_seconds, {"type": ["number", "string"]})
 # What stands in a file beside its sections.
 FIELDS: Final[Fields] = {
     **dict.fromkeys(("iso", "needs", "status", "description", "end_of_life", "plugin"), Key(TEXT)),
-    **dict.fromkeys(("venv", "ansible_version", "install_notice", "pre_build", "post_build"), Key(TEXT)),
-    **dict.fromkeys(("include", "merge", "platforms", "locations", "notes", "source"), Key(NAMES)),
+    **dict.fromkeys(("venv", "ansible_version", "pre_build", "post_build"), Key(TEXT)),
+    **dict.fromkeys(("include", "merge", "platforms", "locations", "notes", "source", "install_notice"), Key(NAMES)),
     **dict.fromkeys(("arches", "architectures"), Key(NAMES)),
     "method": Key(_one_of("merge", "replace")),
     "undefined": Key(_one_of("error", "empty")),

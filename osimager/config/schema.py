@@ -22,7 +22,10 @@ def make_schema(kind: str) -> Schema:
     if kind == "isos":
         entry = {**_section(ISO, markers=False), "required": ["arches"]}
         return {**head, "type": "object", "properties": {"sources": MAPPING.schema}, "additionalProperties": entry}
-    definitions: Schema = {name: _section(fields) for name, fields in {**SECTION_FIELDS, **ITEM_FIELDS}.items()}
+    definitions: Schema = {name: _section(fields) for name, fields in SECTION_FIELDS.items()}
+    for name, fields in ITEM_FIELDS.items():  # these are never merged: each item is whole
+        required = [key for key, field in fields.items() if field.required]
+        definitions[name] = {**_section(fields), "required": required}
     entry_kind = "entry" if kind == "spec" else kind
     for name in SPECIFICS:
         level = _level(KEYS[entry_kind])
