@@ -128,7 +128,7 @@ class Diagnostician:
         self._read = self._written = 0
         self._refused_since: float | None = None
         self._refused_path = ""
-        self._last_try = ""
+        self._tries: set[str] = set()
         self._again = ""
         self._resets = self._idle_resets = 0
         self._written_at_reset = 0
@@ -258,7 +258,7 @@ class Diagnostician:
         """Give cause and meaning of a guest that rests before `awaited`."""
         if awaited.proof is Proof.KERNEL and self._read < _LOADED_BYTES:
             return "firmware", "the machine is stuck in its firmware: nothing was loaded from its media"
-        if awaited.proof is Proof.BANNER and self._last_try == "no-banner":
+        if awaited.proof is Proof.BANNER and self._tries == {"no-banner"}:  # nobody even refused
             return "no-network", "the installed system has no network: its SSH port cannot be reached"
         return awaited.cause, awaited.rests
 
@@ -334,10 +334,10 @@ class Diagnostician:
             self._suspicion = None
 
     def _take_try(self, outcome: str, now: float) -> None:
-        """Take how an attempt at SSH ended. The first of a kind is progress."""
-        if outcome != self._last_try:
+        """Take how an attempt at SSH ended. The first of a kind is progress: attempts overlap, and kinds alternate."""
+        if outcome not in self._tries:
+            self._tries.add(outcome)
             self._go_on(now)
-        self._last_try = outcome
         if outcome == "key-refused":
             self._climb(Proof.BANNER, now)
             self._refused_since = now if self._refused_since is None else self._refused_since
@@ -346,6 +346,7 @@ class Diagnostician:
         if outcome == "open":
             self._climb(Proof.BANNER, now)
             self._climb(Proof.LOGIN, now)
+            self._resets = self._idle_resets = 0
 
     def _take_qmp(self, name: str, detail: str, now: float) -> None:
         if name == "RESET" and "guest" in detail:
@@ -354,6 +355,7 @@ class Diagnostician:
             self._idle_resets = self._idle_resets + 1 if is_idle else 1
             self._written_at_reset = self._written
             self._suspicion = None
+            self._tries.clear()
             for proof in (Proof.FIRMWARE, Proof.KERNEL, Proof.BANNER):
                 self._seen.pop(proof, None)
             self._go_on(now)

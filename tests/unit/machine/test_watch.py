@@ -203,6 +203,8 @@ def test_silent_install_that_writes_or_computes_is_never_stuck() -> None:
 def test_system_that_answers_no_ssh_is_named() -> None:
     silent = feed((5, serial(KERNEL)), (30, serial("debian login: ")), (35, ConnectionTried("refused")), ladder=SYSTEM)
     assert cause_of(silent.diagnose(136, Load(0.02))) == "no-ssh"
+    tries = ((35 + n, ConnectionTried(("refused", "no-banner")[n % 2])) for n in range(90))
+    assert cause_of(feed((5, serial(KERNEL)), *tries, ladder=SYSTEM).diagnose(137, Load(0.02))) == "no-ssh"
     lost = feed((5, serial(KERNEL)), (30, serial("debian login: ")), (35, ConnectionTried("no-banner")), ladder=SYSTEM)
     assert cause_of(lost.diagnose(136, Load(0.02))) == "no-network"
 
