@@ -13,11 +13,11 @@ from typing import Any
 from osimager.aio import first_cause, in_thread
 from osimager.build.evidence import QemuNotes, keep_evidence, write_bundle
 from osimager.build.failing import Failing
-from osimager.build.layering import make_cache_use
+from osimager.build.layers import LayerStore
 from osimager.build.machines import Rig
 from osimager.build.prepare import Prepared, prepare
 from osimager.build.records import BuildFolder, BuildRecord, find_expected
-from osimager.build.request import BuildRequest
+from osimager.build.request import BuildRequest, make_cache_use
 from osimager.build.runner import run_build
 from osimager.build.session import Session, Stopped
 from osimager.build.stages import Recorder
@@ -66,6 +66,8 @@ async def build_one(asked: BuildRequest, places: Places, session: Session, *, si
             pid=os.getpid(),
             pid_started=pid_started,
             started=clock.now(),
+            words=asked.words,
+            folder=str(Path.cwd()) if asked.words else "",
         )
         folder = stack.enter_context(contextlib.closing(BuildFolder(places, record)))
         bus = Bus(now=clock.now, masker=masker, build=record.build)
@@ -120,6 +122,8 @@ class _Build:
         env, rec = self._env, self._rec
         for name in await sweep(env.places):
             env.emit(Notice(f"swept what the build {name} left when it was killed"))
+        layers = LayerStore(env.places)
+        await in_thread(layers.sweep)
         prepared = await rec.run(Stage.RESOLVE, prepare(self._asked, env))
         self._prepared = prepared
         plan = prepared.plan
@@ -133,7 +137,10 @@ class _Build:
         rig = Rig(prepared.host, Display(self._asked.display), self._failing)
         needed_mib = _QEMU_MIB + max(plan.install.machine.memory_mib, plan.machine.memory_mib)
         async with self._session.memory.reserved(needed_mib, on_wait=lambda: env.emit(_waits(needed_mib))):
-            return await run_build(prepared, make_cache_use(self._asked), rig, env, rec)
+            entry = await run_build(prepared, make_cache_use(self._asked), rig, env, rec)
+        for layer in await in_thread(layers.gc):
+            env.emit(Notice(f"the layer of {layer.name} ({layer.target}) made room for newer ones"))
+        return entry
 
     async def _settle_failure(self, error: BaseException) -> Outcome:
         """Record how the build failed, and keep what tells of it; raise what ends the whole command."""

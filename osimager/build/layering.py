@@ -18,7 +18,7 @@ from osimager.aio import in_thread
 from osimager.build.credentials import Credentials, read_credentials
 from osimager.build.disks import create_overlay, read_size
 from osimager.build.layers import MACHINE, MEMORY, Content, Layer, LayerStore, NewLayer, read_access
-from osimager.build.request import BuildRequest
+from osimager.build.request import CacheUse
 from osimager.env import Env
 from osimager.errors import LockedError, MachineError, OsimagerError
 from osimager.events import Notice, Stage
@@ -30,23 +30,6 @@ from osimager.plan.model import BuildPlan
 from osimager.ports import Communicator
 
 _SETTLE_S = 120.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CacheUse:
-    """What a build makes of layers. `first_made`: those of this index and later are made anew (0: all of them).
-
-    `keep`: what is made is kept. `warm`: the guest's memory is saved, and goes on from there.
-    """
-
-    first_made: int | None = None
-    keep: bool = True
-    warm: bool = True
-
-
-def make_cache_use(asked: BuildRequest) -> CacheUse:
-    """Give what was asked for."""
-    return CacheUse(first_made=0 if asked.force else asked.first_made, keep=asked.layers, warm=not asked.cold)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

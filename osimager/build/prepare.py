@@ -136,11 +136,11 @@ def _output(asked: BuildRequest, configuration: Configuration, env: Env) -> Outp
     )
 
 
-def plan_to_json(prepared: Prepared, mask: Protect) -> dict[str, object]:
+def plan_to_json(prepared: Prepared, mask: Protect, layers: object = ()) -> dict[str, object]:
     """Give the plan as `docs/contracts.md` defines it: plain data, each text masked, this build's values named.
 
-    `digests` are what is known before FETCH: of each input of INSTALL (null: FETCH brings it), of each step by itself,
-    and, where all inputs are known, the stages' own.
+    `layers` is what `forecast` gives. `digests` are what is known before FETCH: of each input of a stage (empty: FETCH
+    brings it), and, where all inputs are known, the stage's own.
     """
     plan = to_plain(prepared.plan, mask)
     assert isinstance(plan, dict)
@@ -149,5 +149,6 @@ def plan_to_json(prepared: Prepared, mask: Protect) -> dict[str, object]:
         **plan,
         "warnings": to_plain(prepared.configuration.warnings, mask),
         "host": to_plain(prepared.host.accelerator),
+        "layers": to_plain(layers, mask),
         "digests": to_plain(make_keys(prepared.plan, None, prepared.outside, prepared.protect)),
     }

@@ -43,6 +43,7 @@ class Ending(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildRecord:
     """One build. `pid_started` tells its process from a later one of the same id; `plan` is a digest, once known.
+    `words` are what `osimager build` was told, in the folder `folder`.
 
     `status` is the exit status, None until the end; `stages` holds each stage's state and seconds.
     """
@@ -57,6 +58,8 @@ class BuildRecord:
     error: str = ""
     image: str = ""
     plan: str = ""
+    words: tuple[str, ...] = ()
+    folder: str = ""
     stages: Mapping[Stage, tuple[State, float | None]] = field(default_factory=dict)
 
     @property
@@ -112,7 +115,8 @@ def parse_record(data: Mapping[str, Any]) -> BuildRecord:
     fields = {item.name: data[item.name] for item in dataclasses.fields(BuildRecord)}
     ended = fields["ended"] and datetime.fromisoformat(fields["ended"])
     started = datetime.fromisoformat(fields["started"])
-    return BuildRecord(**{**fields, "stages": stages, "started": started, "ended": ended})
+    fields |= {"stages": stages, "started": started, "ended": ended, "words": tuple(fields["words"])}
+    return BuildRecord(**fields)
 
 
 def _render_time(time: datetime | None) -> str | None:

@@ -33,6 +33,7 @@ class BuildRequest:
     `first_made`: layers of this index and later are made anew (0 is the installed disk, N what step N leaves).
     `cold`: the guest's memory is neither loaded nor saved. `layers` false: none is kept. `bundle`: evidence is put
     into one file too. `wait` false: a lock that is held is a LockedError.
+    `words` are the command line's, for `osimager resume`.
     """
 
     request: Request
@@ -52,6 +53,24 @@ class BuildRequest:
     wait: bool = True
     settings: Settings | None = None
     strict: bool = False
+    words: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheUse:
+    """What a build makes of layers. `first_made`: those of this index and later are made anew (0: all of them).
+
+    `keep`: what is made is kept. `warm`: the guest's memory is saved, and goes on from there.
+    """
+
+    first_made: int | None = None
+    keep: bool = True
+    warm: bool = True
+
+
+def make_cache_use(asked: BuildRequest) -> CacheUse:
+    """Give what was asked for."""
+    return CacheUse(first_made=0 if asked.force else asked.first_made, keep=asked.layers, warm=not asked.cold)
 
 
 def apply_settings(asked: BuildRequest, settings: Settings) -> BuildRequest:

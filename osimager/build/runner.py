@@ -6,10 +6,11 @@ from contextlib import AsyncExitStack
 
 from osimager.build.credentials import make_credentials
 from osimager.build.install import install, open_seed
-from osimager.build.layering import Base, BuildLayers, CacheUse, open_layers
+from osimager.build.layering import Base, BuildLayers, open_layers
 from osimager.build.machines import Rig, open_guest, start_installed
 from osimager.build.prepare import Prepared
 from osimager.build.publish import Made, publish
+from osimager.build.request import CacheUse
 from osimager.build.stages import Recorder
 from osimager.build.trial import Trial, verify
 from osimager.build.unchanged import find_unchanged

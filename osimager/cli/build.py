@@ -6,12 +6,11 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable, Coroutine
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from osimager.cli.options import FirstMade, Size, StageDeadline, json_option, target_options
+from osimager.cli.options import json_option, plan_options, target_options
 from osimager.cli.report import Interrupted, Reported
 from osimager.errors import STATUS_SIGINT, STATUS_SIGTERM, UsageError
 from osimager.plan.model import Deadline
@@ -20,48 +19,25 @@ if TYPE_CHECKING:
     from osimager.build.request import BuildRequest
 
 
-@click.command()
+class _Command(click.Command):
+    """A command that knows its own words."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the words, and keep them."""
+        words = tuple(args)
+        rest = super().parse_args(ctx, args)
+        ctx.params["words"] = words
+        return rest
+
+
+@click.command(cls=_Command)
 @click.argument("targets", nargs=-1, required=True, metavar="TARGET…")
 @target_options
-@click.option("--iso-checksum", metavar="sha256:…|none", help="What the ISO must have.")
-@click.option("--accel", type=click.Choice(["auto", "kvm", "hvf", "tcg"]), default="auto", help="What runs the guest.")
-@click.option(
-    "--boot",
-    type=click.Choice(["auto", "direct", "menu", "typed"]),
-    default="auto",
-    help="How the installer is booted.",
-)
-@click.option("--boot-command", metavar="TEXT", help="What is typed, in Packer's language, instead of the spec's.")
-@click.option(
-    "--step",
-    "steps",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="A further script. Repeatable.",
-)
-@click.option("--memory", type=Size("m"), metavar="SIZE", help="Memory, such as 2G.")
-@click.option("--cpus", type=click.IntRange(1, 256), help="Processors.")
-@click.option("--disk", type=Size("g"), metavar="SIZE", help="The disk's size, such as 20G.")
-@click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Where the image goes.")
-@click.option("--replace", is_flag=True, help="Let the image replace one of the same name in --output.")
-@click.option(
-    "--seal", type=click.Choice(["template", "machine"]), help="template: for clones; machine: keeps its identity."
-)
+@plan_options
 @click.option(
     "--display", type=click.Choice(["none", "window", "vnc"]), default="none", help="Show the guest's screen."
 )
-@click.option(
-    "--timeout", "timeouts", multiple=True, type=StageDeadline(), metavar="[STAGE=]DURATION", help="A stage's deadline."
-)
-@click.option("--offline", "--local-only", is_flag=True, help="No download, no DNS, no network outside for the guest.")
-@click.option("--no-verify", is_flag=True, help="Do not boot the finished image.")
 @click.option("--dry-run", is_flag=True, help="Resolve and show the plan, build nothing.")
-@click.option("--force", is_flag=True, help="Make every layer anew.")
-@click.option(
-    "--from", "first_made", type=FirstMade(), metavar="install|step:N", help="Make this layer anew, and those after it."
-)
-@click.option("--cold", is_flag=True, help="Boot the guest; neither load nor save its memory.")
 @click.option("--no-layers", is_flag=True, help="Keep nothing but the image for the next build.")
 @click.option(
     "--on-error",
@@ -167,6 +143,7 @@ def make_request(target: str, **said: Any) -> BuildRequest:
         cold=said.get("cold", False),
         layers=not said.get("no_layers", False),
         strict=said["strict"],
+        words=said.get("words", ()),
         on_error=OnError(said.get("on_error", "cleanup")),
         bundle=said.get("bundle", False),
         wait=not said.get("no_wait", False),

@@ -12,10 +12,12 @@ import click
 @click.option("--kept", is_flag=True, help="Also the workspaces that --on-error keep and abort left.")
 def command(kept: bool) -> None:
     """Sweep what crashed builds left behind."""
+    from osimager.build.layers import LayerStore
     from osimager.build.workspace import sweep
     from osimager.paths import Places
 
-    swept = asyncio.run(sweep(Places.from_environment(os.environ), kept=kept))
+    places = Places.from_environment(os.environ)
+    swept = [*asyncio.run(sweep(places, kept=kept)), *LayerStore(places).sweep()]
     for name in swept:
         click.echo(f"swept {name}", err=True)
     if not swept:

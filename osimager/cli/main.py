@@ -29,6 +29,8 @@ VERBS = {
     "logs": ("logs", "Show what a build tells or told."),
     "stop": ("stop", "End a running build as Ctrl-C does."),
     "console": ("console", "Attach to a running build's guest."),
+    "resume": ("resume", "Go on with a failed build from its last good layer."),
+    "layer": ("layer", "List, show and remove the layers that builds go on from."),
     "gc": ("gc", "Sweep what crashed builds left behind."),
 }
 

@@ -102,6 +102,68 @@ def target_options(function: F) -> F:
     return function
 
 
+def plan_options(function: F) -> F:
+    """Add what says how a target is built: boot, steps, machine, deadlines, output, layers."""
+    for option in reversed(
+        (
+            click.option("--iso-checksum", metavar="sha256:…|none", help="What the ISO must have."),
+            click.option(
+                "--accel", type=click.Choice(["auto", "kvm", "hvf", "tcg"]), default="auto", help="What runs the guest."
+            ),
+            click.option(
+                "--boot",
+                type=click.Choice(["auto", "direct", "menu", "typed"]),
+                default="auto",
+                help="How the installer is booted.",
+            ),
+            click.option(
+                "--boot-command", metavar="TEXT", help="What is typed, in Packer's language, instead of the spec's."
+            ),
+            click.option(
+                "--step",
+                "steps",
+                multiple=True,
+                type=click.Path(path_type=Path),
+                metavar="FILE",
+                help="A further script. Repeatable.",
+            ),
+            click.option("--memory", type=Size("m"), metavar="SIZE", help="Memory, such as 2G."),
+            click.option("--cpus", type=click.IntRange(1, 256), help="Processors."),
+            click.option("--disk", type=Size("g"), metavar="SIZE", help="The disk's size, such as 20G."),
+            click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Where the image goes."),
+            click.option("--replace", is_flag=True, help="Let the image replace one of the same name in --output."),
+            click.option(
+                "--seal",
+                type=click.Choice(["template", "machine"]),
+                help="template: for clones; machine: keeps its identity.",
+            ),
+            click.option(
+                "--timeout",
+                "timeouts",
+                multiple=True,
+                type=StageDeadline(),
+                metavar="[STAGE=]DURATION",
+                help="A stage's deadline.",
+            ),
+            click.option(
+                "--offline", "--local-only", is_flag=True, help="No download, no DNS, no network outside for the guest."
+            ),
+            click.option("--no-verify", is_flag=True, help="Do not boot the finished image."),
+            click.option("--force", is_flag=True, help="Make every layer anew."),
+            click.option(
+                "--from",
+                "first_made",
+                type=FirstMade(),
+                metavar="install|step:N",
+                help="Make this layer anew, and those after it.",
+            ),
+            click.option("--cold", is_flag=True, help="Boot the guest; neither load nor save its memory."),
+        )
+    ):
+        function = option(function)
+    return function
+
+
 def project_option(function: F) -> F:
     """Add `--project` and `--data-dir`."""
     function = click.option(

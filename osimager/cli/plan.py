@@ -6,16 +6,17 @@ import asyncio
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from osimager.cli.options import json_option, target_options
+from osimager.cli.options import json_option, plan_options, target_options
 from osimager.units import format_duration, format_size
 
 if TYPE_CHECKING:
+    from osimager.build.forecast import Forecast
     from osimager.build.prepare import Prepared
     from osimager.build.request import BuildRequest
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("target")
 @target_options
+@plan_options
 @json_option
 def command(target: str, *, as_json: bool, **said: Any) -> None:
     """Show what `build TARGET` would do, without doing it."""
@@ -35,17 +37,19 @@ def show_plan(request: BuildRequest, *, as_json: bool) -> None:
     """Resolve `request` and print its plan, secrets masked and this build's values named."""
     from osimager.build.prepare import plan_to_json
 
-    prepared, mask = resolve(request)
+    prepared, layers, mask = resolve(request)
     if as_json:
         # Each text is masked before it is quoted: a mask laid over JSON could take a quote with it.
-        click.echo(json.dumps(plan_to_json(prepared, mask), indent=1, ensure_ascii=False))
+        click.echo(json.dumps(plan_to_json(prepared, mask, layers), indent=1, ensure_ascii=False))
     else:
-        click.echo(mask(_render(prepared)))
+        click.echo(mask(_render(prepared, layers)))
 
 
-def resolve(request: BuildRequest) -> tuple[Prepared, Callable[[str], str]]:
-    """Run RESOLVE alone, with notices on stderr."""
+def resolve(request: BuildRequest) -> tuple[Prepared, tuple[Forecast, ...], Callable[[str], str]]:
+    """Run RESOLVE alone, with notices on stderr, and look for the layers."""
+    from osimager.build.forecast import forecast
     from osimager.build.prepare import prepare
+    from osimager.build.request import make_cache_use
     from osimager.cli.render import PlainLines
     from osimager.env import Clock, Env
     from osimager.events import Bus
@@ -63,10 +67,15 @@ def resolve(request: BuildRequest) -> tuple[Prepared, Callable[[str], str]]:
             clock=clock,
             offline=request.options.offline,
         )
-        return asyncio.run(prepare(request, env)), masker.mask
+
+        async def look() -> tuple[Prepared, tuple[Forecast, ...]]:
+            prepared = await prepare(request, env)
+            return prepared, await forecast(prepared, make_cache_use(request), env)
+
+        return (*asyncio.run(look()), masker.mask)
 
 
-def _render(prepared: Prepared) -> str:
+def _render(prepared: Prepared, layers: Sequence[Forecast]) -> str:
     """Give the plan as a page of text."""
     from osimager.holes import name_holes
 
@@ -94,6 +103,7 @@ def _render(prepared: Prepared) -> str:
             else "not given"
         ),
         *(f"step        {step.name}  {step.origin}" for step in plan.steps),
+        *(f"layer       {each.name}: {_say_fate(each)}" for each in layers),
         f"seal        {plan.seal.mode}",
         f"verify      {'boots the image' if plan.verify else 'no'}",
         f"output      {plan.output.folder / plan.output.stem}.qcow2",
@@ -104,3 +114,17 @@ def _render(prepared: Prepared) -> str:
     for answer in plan.install.answers:
         lines += ["", f"--- {answer.name}", name_holes(answer.text).rstrip()]
     return "\n".join(lines)
+
+
+def _say_fate(each: Forecast) -> str:
+    """Say what becomes of a stage, and why."""
+    took = "" if each.seconds is None else f" ({format_duration(each.seconds)})"
+    match each.fate:
+        case "hit":
+            return f"hit{took}"
+        case "never":
+            return "never kept: a step before it, or it itself, says cache: false"
+        case "unknown" if not each.changed and not each.below:
+            return "not known before the ISO is here"
+    reasons = [*(["the layer below"] if each.below else []), *each.changed]
+    return f"{each.fate}: {', '.join(reasons)} changed" if reasons else f"{each.fate}: there is none yet"

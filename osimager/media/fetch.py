@@ -48,6 +48,28 @@ async def fetch(media: MediaPlan, env: Env, *, arch: Arch, patience: Patience | 
     return await _facts(media, store.path_of(record.sha256), record.sha256, verified=record.verified)
 
 
+async def peek(media: MediaPlan, env: Env, *, arch: Arch) -> MediaFacts | None:
+    """Give what `fetch` would give, where the ISO is here and was hashed before; asks nobody outside, writes nothing.
+
+    Raises MediaError for one that is here and damaged.
+    """
+    store = IsoStore(env.places)
+    if media.made is not None:
+        from osimager.media.made import find_made
+
+        path = await find_made(media.made, env, arch=arch)
+    elif media.path is not None:
+        path = media.path
+    else:
+        expected = media.sha256
+        if expected is None and media.checksum_url is not None:
+            known = store.find_source(checksum_url=shown_url(media.checksum_url), filename=media.filename)
+            expected = None if known is None else known.sha256
+        path = None if expected is None else store.path_of(expected)
+    sha256 = None if path is None else store.known_digest(path)
+    return None if path is None or sha256 is None else await _facts(media, path, sha256, verified=False)
+
+
 async def _facts(media: MediaPlan, path: Path, sha256: str, *, verified: bool) -> MediaFacts:
     found = await in_thread(lambda: inspect_iso(path))
     check_volume_id(found.volume_id, media.volume_id, path)

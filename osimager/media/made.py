@@ -7,7 +7,9 @@ but through `apt`.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import os
 import shutil
 import sys
@@ -43,6 +45,8 @@ _DEADLINE_S = 3600.0
 _NEEDED_BYTES = 4 << 30
 _REMOVE_S = 120.0
 _WORK_PREFIX = "osimager-made-"
+# What apt's word on packages depends on (apt.conf(5), "Dir"; dpkg's status: what is installed is a candidate too).
+_APT_FILES = (Path("/etc/apt"), Path("/var/lib/apt/lists"), Path("/var/lib/dpkg/status"))
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy")
 
 
@@ -51,11 +55,7 @@ async def make_iso(made: MadeMedium, env: Env, *, arch: Arch) -> Path:
 
     Raises PrerequisiteError where this host lacks what that takes, MediaError where the recipe fails.
     """
-    _check_apt(made)
-    sources = await _apt_sources()
-    versions = await _package_versions(made, arch)
-    key = recipe_digest(made.folder, arch, sources, versions)
-    path = env.places.isos / "made" / f"{made.recipe}-{arch}-{key[:16]}.iso"
+    path, sources = await _place_of(made, env, arch)
     if path.is_file():
         return path
     if env.offline:
@@ -71,6 +71,20 @@ async def make_iso(made: MadeMedium, env: Env, *, arch: Arch) -> Path:
             env.emit(Notice(f"making {made.recipe} for {arch} from Debian's packages"))
             await _make(made, arch, path, sources=sources, env=env)
     return path
+
+
+async def find_made(made: MadeMedium, env: Env, *, arch: Arch) -> Path | None:
+    """Give the ISO that `make_iso` would give without making anything. Raises PrerequisiteError without apt."""
+    path, _ = await _place_of(made, env, arch)
+    return path if path.is_file() else None
+
+
+async def _place_of(made: MadeMedium, env: Env, arch: Arch) -> tuple[Path, str]:
+    """Give where the recipe's ISO lies or will lie, and the apt sources that it is made from."""
+    _check_apt(made)
+    sources, versions = await _packages(made, env, arch)
+    key = recipe_digest(made.folder, arch, sources, versions)
+    return env.places.isos / "made" / f"{made.recipe}-{arch}-{key[:16]}.iso", sources
 
 
 def recipe_digest(folder: Path, arch: Arch, sources: str, versions: str) -> str:
@@ -129,6 +143,30 @@ def _check_host(made: MadeMedium, arch: Arch) -> None:
             hint="sudo apt-get install qemu-user-static binfmt-support; in a container also: "
             f"mount -t binfmt_misc none /proc/sys/fs/binfmt_misc && update-binfmts --enable qemu-{arch}",
         )
+
+
+async def _packages(made: MadeMedium, env: Env, arch: Arch) -> tuple[str, str]:
+    """Give apt's sources and the versions of the recipe's packages; asked once, as long as apt's own files stay."""
+    state = await in_thread(lambda: _apt_state(made, arch))
+    memory = env.places.isos / "apt" / f"{made.recipe}-{arch}.json"
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        known = json.loads(memory.read_text(encoding="utf-8"))
+        if known["state"] == state:
+            return str(known["sources"]), str(known["versions"])
+    sources, versions = await _apt_sources(), await _package_versions(made, arch)
+    kept.write_kept(memory, json.dumps({"state": state, "sources": sources, "versions": versions}))
+    return sources, versions
+
+
+def _apt_state(made: MadeMedium, arch: Arch) -> str:
+    """Digest the names, sizes and times of all that apt's answer depends on, and the names that it is asked for."""
+    digest = hashlib.sha256("\n".join(recipe_packages(made.folder, arch)).encode())
+    for root in _APT_FILES:
+        for path in sorted([root, *root.rglob("*")]):
+            with contextlib.suppress(OSError):
+                stat = path.stat()
+                digest.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
 
 
 async def _apt_sources() -> str:

@@ -144,6 +144,12 @@ class IsoStore:
         self._remember(path, digest)
         return digest
 
+    def known_digest(self, path: Path) -> str | None:
+        """Give the SHA-256 of `path` if it was hashed before and is as it was then."""
+        with contextlib.suppress(OSError):
+            return self._remembered().get(_identity(path))
+        return None
+
     def _files(self, sha256: str) -> tuple[Path, Path]:
         return self.path_of(sha256), self.path_of(sha256).with_suffix(".json")
 

@@ -1,0 +1,101 @@
+"""`osimager layer`: what is kept for the next build, what it takes, and what of it goes."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+from osimager.cli.options import Size, json_option
+from osimager.errors import UsageError
+from osimager.units import format_duration, format_size
+
+if TYPE_CHECKING:
+    from osimager.build.layers import Layer, LayerStore
+
+
+@click.group()
+def command() -> None:
+    """List, show and remove the layers that builds go on from."""
+
+
+@command.command("list")
+@json_option
+def list_layers(as_json: bool) -> None:
+    """List every layer, the oldest first."""
+    rows = [_row(layer) for layer in _store().load()]
+    if as_json:
+        click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+        return
+    for row in rows:
+        memory = "memory" if row["memory"] else ""
+        size, seconds = row["size"], row["seconds"]
+        assert isinstance(size, int)
+        assert isinstance(seconds, float)
+        click.echo(
+            f"{str(row['layer'])[:12]}  {row['target']}  {row['name']:<16}  {format_size(size):>9}  "
+            f"{format_duration(seconds):>6}  {memory:<6}  {'in use' if row['in_use'] else ''}".rstrip()
+        )
+
+
+@command.command()
+@click.argument("layer")
+@json_option
+def show(layer: str, as_json: bool) -> None:
+    """Show one LAYER (the beginning of its name): what it stands on, and the inputs that it is found by."""
+    found = [each for each in _store().load() if each.folder.name.startswith(layer)]
+    if len(found) != 1:
+        what = "no layer is" if not found else f"{len(found)} layers are"
+        raise UsageError(f"{what} called {layer!r}…", hint="`osimager layer list` shows them")
+    row = {**_row(found[0]), "path": str(found[0].folder), "inputs": dict(found[0].inputs)}
+    if as_json:
+        click.echo(json.dumps(row, indent=1, ensure_ascii=False))
+        return
+    for name, value in row.items():
+        if name != "inputs":
+            click.echo(f"{name:<10} {value}")
+    for name, digest in found[0].inputs.items():
+        click.echo(f"  {name:<28} {digest[:12]}")
+
+
+@command.command()
+@click.option("--max-size", type=Size("g"), metavar="SIZE", help="Keep at most so much; 0 removes all that is unused.")
+def gc(max_size: int | None) -> None:
+    """Remove the least recently used layers; one that a build uses, or another stands on, stays."""
+    gone = _store().gc(max_size)
+    for layer in gone:
+        click.echo(f"removed {layer.folder.name[:12]}  {layer.target}  {layer.name}", err=True)
+    if not gone:
+        click.echo("nothing to remove", err=True)
+
+
+def _store() -> LayerStore:
+    from osimager.build.layers import LayerStore
+    from osimager.paths import Places
+
+    return LayerStore(Places.from_environment(os.environ))
+
+
+def _row(layer: Layer) -> dict[str, object]:
+    from datetime import UTC, datetime
+
+    from osimager.build.layers import is_held
+
+    return {
+        "layer": layer.folder.name,
+        "digest": layer.digest,
+        "stage": layer.stage,
+        "name": layer.name,
+        "index": layer.index,
+        "target": layer.target,
+        "parent": layer.parent,
+        "build": layer.build,
+        "created": layer.created.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "used": datetime.fromtimestamp(layer.used_at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "seconds": layer.seconds,
+        "size": layer.size_bytes,
+        "memory": bool(layer.memory),
+        "in_use": is_held(layer),
+    }
