@@ -106,7 +106,7 @@ def render_record(record: BuildRecord) -> dict[str, object]:
     }
     fields = {item.name: getattr(record, item.name) for item in dataclasses.fields(record)}
     times = {name: _render_time(fields[name]) for name in ("started", "ended")}
-    return {"v": _SCHEMA, **fields, **times, "stages": stages}
+    return {"v": _SCHEMA, **fields, **times, "words": list(record.words), "stages": stages}
 
 
 def parse_record(data: Mapping[str, Any]) -> BuildRecord:
