@@ -32,6 +32,7 @@ from osimager.holes import CLOSE, OPEN
 
 MOST_BODY: Final = 4096
 MOST_NESTING: Final = 8
+MOST_ENDS: Final = 100
 _CLOSERS: Final = {
     ">>": "<<", "%>": "<%", "+>": "<+", "*>": "<*", "|>": "<|", "#>": "<#", "$>": "<$", "[>": "<]",
     "1>": "<1", "5>": "<5", "6>": "<6", "E>": "<E",
@@ -139,8 +140,12 @@ def _expression_at(text: str, at: int) -> tuple[Marker, int] | None:
     body: list[str | Marker] = []
     start = position = at + 2
     problem: ExpressionError | None = None
+    ends = 0
     while found := _IN_EXPRESSION.search(text, position, min(line_end, at + MOST_BODY)):
         is_free = found[0] == "<E" and (found.start() == start or text[found.start() - 1] != "<")
+        ends += is_free
+        if ends > MOST_ENDS:
+            break
         if is_free:
             whole = (*body, text[start : found.start()]) if start < found.start() else tuple(body)
             try:

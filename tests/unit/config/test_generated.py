@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
 import sys
 import time
@@ -12,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from osimager.config.markers import Names, Renderer
+from osimager.config.expressions import parse_expression
+from osimager.config.markers import Names, Renderer, parse_template
 from osimager.config.values import Value
 from osimager.errors import ConfigError, Place
 
@@ -109,6 +109,8 @@ def grow(dice: random.Random, depth: int) -> str:
 
 def make_text(dice: random.Random) -> str:
     """Give a text with an expression or markers in it."""
+    if dice.random() < 0.003:
+        return make_long(dice)
     match dice.randrange(4):
         case 0 | 1:
             return f"E>{grow(dice, dice.randrange(5))}<E"
@@ -117,6 +119,13 @@ def make_text(dice: random.Random) -> str:
             return f"a{opener}{grow(dice, 1)}{closer}b"
     pieces = [*ATOMS, *(part for kind in KINDS for part in kind), "E>", "<E", "#>", "<#"]
     return "".join(dice.choice(pieces) for _ in range(dice.randrange(12)))
+
+
+def make_long(dice: random.Random) -> str:
+    """Give up to 4,000 characters: what is short is never slow."""
+    pieces = [*ATOMS, *(part for kind in KINDS for part in kind), "E>", "<E", "#>", "<#", "E>(", "5>a/", "'"]
+    repeated = "".join(dice.choice(pieces) for _ in range(dice.randrange(1, 4)))
+    return f"{dice.choice(('', 'E>', 'E>(', '|>'))}{repeated * 4000}"[:4000] + dice.choice(("", "<E", "<|"))
 
 
 class Some(Names):
@@ -165,43 +174,56 @@ class Watch:
             self.events.append(event)
 
 
-def run(count: int, seed: int) -> None:
+def resolve(renderer: Renderer, text: str) -> bool:
+    """Resolve a text as if for the first time; tell whether it had a value."""
+    parse_template.cache_clear()
+    parse_expression.cache_clear()
+    try:
+        renderer.resolve_value(text)
+    except ConfigError:
+        return False
+    return True
+
+
+def seconds(renderer: Renderer, text: str) -> float:
+    started = time.thread_time()
+    resolve(renderer, text)
+    return time.thread_time() - started
+
+
+def weigh(renderer: Renderer, text: str) -> int:
+    """Give the most bytes that resolving takes."""
+    tracemalloc.start()
+    resolve(renderer, text)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return peak
+
+
+def run(count: int, seed: int, *, weigh_every: int) -> None:
+    """Resolve `count` texts, look at the time of each and at the memory of one in `weigh_every`."""
     dice = random.Random(seed)
     renderer = Renderer(Some(), Answers(), lambda: ((), ()))
     watch = Watch()
     resolved = 0
     for number in range(count):
         text = make_text(dice)
-        measured = number % 50 == 0
-        if measured:
-            tracemalloc.start()
         started = time.thread_time()
         watch.is_on = True
-        try:
-            renderer.resolve_value(text)
-            resolved += 1
-        except ConfigError:
-            pass
-        finally:
-            watch.is_on = False
-        spent = time.thread_time() - started
-        if measured:
-            _, peak = tracemalloc.get_traced_memory()
-            tracemalloc.stop()
-            assert peak < MOST_BYTES, text
-        elif spent > MOST_SECONDS:  # the collector may have struck: an expression that is slow is slow again
-            started = time.thread_time()
-            with contextlib.suppress(ConfigError):
-                renderer.resolve_value(text)
-            assert time.thread_time() - started < MOST_SECONDS, text
+        resolved += resolve(renderer, text)
+        watch.is_on = False
         assert not watch.events, text
+        if time.thread_time() - started > MOST_SECONDS:  # the collector may have struck, or a neighbour
+            assert min(seconds(renderer, text) for _ in range(3)) < MOST_SECONDS, text
+        if number % weigh_every == 0:
+            assert weigh(renderer, text) < MOST_BYTES, text
     assert resolved > count // 20
 
 
 def test_a_hundred_thousand_generated_texts() -> None:
-    run(100_000, seed=random.SystemRandom().randrange(2**32))
+    run(100_000, seed=random.SystemRandom().randrange(2**32), weigh_every=50)
 
 
 @pytest.mark.full
 def test_a_million_generated_texts() -> None:
-    run(1_000_000, seed=1)
+    run(1_000_000, seed=1, weigh_every=2)
