@@ -155,7 +155,7 @@ def medium(lab: Lab) -> list[str | Path]:
 
 
 def direct(lab: Lab, arguments: str) -> list[str | Path]:
-    kernel = f"vga=788 boot=made --- quiet auto=true priority=critical console=ttyS0 {arguments}"
+    kernel = f"vga=788 --- quiet auto=true priority=critical console=ttyS0 {arguments}"
     return ["-kernel", lab.folder / "vmlinuz", "-initrd", lab.folder / "initrd.gz", "-append", kernel]
 
 

@@ -134,7 +134,11 @@ SHELL = [path for path in SCRIPTS if path.suffix == ".sh" or path.read_text().st
 
 
 @pytest.mark.needs("sh")
-@pytest.mark.parametrize("script", [*SHELL, RECIPES / "debian-12/installer/lib"], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "script",
+    [*SHELL, RECIPES / "debian-12/installer/lib", RECIPES / "common/installer/live"],
+    ids=lambda path: path.name,
+)
 def test_shell_of_recipes_parses(script: Path) -> None:
     assert subprocess.run(["sh", "-n", script], check=False).returncode == 0
 
