@@ -1,0 +1,158 @@
+"""ISOs as Red Hat, AlmaLinux and Fedora make them: names, menus and loaders of theirs, a test installer inside.
+
+The recipe `el` makes what they have in common, once; a product is a copy of that with its own volume id and menus, in
+the form of Lorax's templates (the vendors' own menus are in tests/unit/media/menus). Both are kept in the tests' home.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from osimager import kept
+from osimager.aio import in_thread
+from osimager.arch import Arch
+from osimager.env import Env
+from osimager.media.made import make_iso
+from osimager.plan.model import MadeMedium
+from osimager.proc import run_tool
+
+INSTALLERS = Path(__file__).parent
+MENUS = INSTALLERS / "menus"
+TOOLS = ("mmdebstrap", "xorriso", "grub-mkimage", "implantisomd5", "mkfs.fat", "mcopy")
+DEADLINE_S = 600.0
+
+
+@dataclass(frozen=True)
+class Product:
+    """What a vendor writes on its medium. `grub_only`: its BIOS boots GRUB too (Lorax 40), not ISOLINUX."""
+
+    family: str
+    title: str
+    version: str
+    volume_id: str
+    filename: str
+    grub_only: bool
+
+    @property
+    def values(self) -> dict[str, str]:
+        """Give what the menus and notes of a medium have in the place of @name@."""
+        return {"family": self.family, "title": self.title, "version": self.version, "volume_id": self.volume_id}
+
+
+def find_product(target: str, arch: Arch) -> Product:
+    """Give the product of `rhel-9.5`, `alma-9.6`, `fedora-43`, named as its vendor names it."""
+    dist, _, version = target.partition("-")
+    major = int(version.partition(".")[0])
+    dashed = version.replace(".", "-")
+    match dist:
+        case "rhel":
+            title = f"Red Hat Enterprise Linux {version}"
+            names = ("Red Hat Enterprise Linux", title, f"RHEL-{dashed}-0-BaseOS-{arch}")
+            return Product(names[0], title, version, names[2], f"rhel-{version}-{arch}-dvd.iso", major >= 10)
+        case "alma":
+            label, file = f"AlmaLinux-{dashed}-{arch}-dvd", f"AlmaLinux-{version}-{arch}-dvd.iso"
+            return Product("AlmaLinux", f"AlmaLinux {version}", version, label, file, major >= 10)
+        case "fedora":
+            label, file = f"Fedora-S-dvd-{arch}-{version}", f"Fedora-Server-dvd-{arch}-{version}-1.1.iso"
+            return Product("Fedora", f"Fedora {version}", version, label, file, major >= 37)
+    raise ValueError(f"no product is known for {target}")
+
+
+async def make_product(target: str, arch: Arch, env: Env) -> tuple[Product, Path]:
+    """Give the product's ISO: found in the cache of `env`, else made now."""
+    product = find_product(target, arch)
+    base = await _make_base(arch, env)
+    digest = kept_digest(base, product)
+    path = base.with_name(f"{product.volume_id}-{digest}.iso")
+    if not path.is_file():
+        with tempfile.TemporaryDirectory(prefix="osimager-product-") as folder, kept.publishing(path) as partial:
+            await _write_product(product, arch, base, Path(folder), partial)
+    return product, path
+
+
+def kept_digest(base: Path, product: Product) -> str:
+    """Give what decides how the copy looks: the base's own digest, the menus, the product."""
+    import hashlib
+
+    digest = hashlib.sha256(f"{base.name}\0{product}".encode())
+    for file in (*sorted(MENUS.iterdir()), Path(__file__)):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+async def _make_base(arch: Arch, env: Env) -> Path:
+    """Make the recipe's ISO, with this Python's pykickstart in it (found, not imported: it is GPL)."""
+    found = importlib.util.find_spec("pykickstart")
+    assert found is not None
+    assert found.origin is not None
+    package = Path(found.origin).parent
+    with tempfile.TemporaryDirectory(prefix="osimager-recipe-") as name:
+        folder = Path(name)
+
+        def copy() -> None:
+            shutil.copytree(INSTALLERS / "common", folder / "common")
+            shutil.copytree(INSTALLERS / "el", folder / "el", ignore=shutil.ignore_patterns("__pycache__"))
+            unwanted = shutil.ignore_patterns("__pycache__", "locale", "tools")
+            shutil.copytree(package, folder / "el" / "pykickstart", ignore=unwanted)
+
+        await in_thread(copy)
+        return await make_iso(MadeMedium(recipe="el", folder=folder / "el"), env, arch=arch)
+
+
+async def _write_product(product: Product, arch: Arch, base: Path, folder: Path, out: Path) -> None:
+    """Write the copy of `base` with the product's menus, its loader for UEFI among them, and its own check sum."""
+    efi = next(name for key, name in (("x86_64", "BOOTX64.EFI"), ("aarch64", "BOOTAA64.EFI")) if key == arch)
+    await run_tool(
+        ["xorriso", "-osirrox", "on", "-indev", base, "-extract", f"/EFI/BOOT/{efi}", folder / efi],
+        deadline_s=DEADLINE_S,
+    )
+    menu = "grub-10.cfg" if product.grub_only else "grub-9.cfg"
+    files = {
+        "/EFI/BOOT/grub.cfg": _render(menu if arch is Arch.X86_64 else "grub-10.cfg", product, arch),
+        "/.treeinfo": _render("treeinfo", product, arch),
+        "/.discinfo": _render("discinfo", product, arch),
+        "/media.repo": _render("media.repo", product, arch),
+    }
+    boot: list[str | Path] = []
+    if arch is Arch.X86_64 and product.grub_only:
+        files["/boot/grub2/grub.cfg"] = files["/EFI/BOOT/grub.cfg"]
+        boot = ["-rm_r", "/isolinux", "--", "-boot_image", "grub", "bin_path=/images/eltorito.img"]
+        boot += ["-boot_image", "grub", "boot_info_table=on"]
+    elif arch is Arch.X86_64:
+        files["/isolinux/isolinux.cfg"] = _render("isolinux.cfg", product, arch)
+        boot = ["-rm", "/images/eltorito.img", "--", "-boot_image", "isolinux", "bin_path=/isolinux/isolinux.bin"]
+        boot += ["-boot_image", "isolinux", "boot_info_table=on"]
+    await _make_efi_image(folder / "efiboot.img", folder / efi, files["/EFI/BOOT/grub.cfg"])
+    maps: list[str | Path] = ["-map", folder / "efiboot.img", "/images/efiboot.img"]
+    for name, text in files.items():
+        own = folder / name.strip("/").replace("/", "_")
+        own.write_text(text)
+        maps += ["-map", own, name]
+    # The next boot image's settings do not touch the one before.
+    boot += ["-boot_image", "any", "next"] if boot else []
+    boot += ["-boot_image", "any", "efi_path=/images/efiboot.img", "-boot_image", "any", "platform_id=0xef"]
+    # xorriso appends to what it finds, and the partial file is there already.
+    out.unlink(missing_ok=True)
+    await run_tool(
+        ["xorriso", "-indev", base, "-outdev", out, "-volid", product.volume_id, *maps, *boot], deadline_s=DEADLINE_S
+    )
+    await run_tool(["implantisomd5", "--force", out], deadline_s=DEADLINE_S)
+
+
+async def _make_efi_image(image: Path, loader: Path, menu: str) -> None:
+    """Make the file system that UEFI starts from, as Lorax does: the loader with its menu beside it."""
+    config = image.with_name("grub.cfg")
+    config.write_text(menu)
+    await run_tool(["mkfs.fat", "-C", image, "4096"], deadline_s=DEADLINE_S)
+    await run_tool(["mmd", "-i", image, "::EFI", "::EFI/BOOT"], deadline_s=DEADLINE_S)
+    await run_tool(["mcopy", "-i", image, loader, config, "::EFI/BOOT"], deadline_s=DEADLINE_S)
+
+
+def _render(name: str, product: Product, arch: Arch) -> str:
+    values = {**product.values, "arch": str(arch)}
+    return re.sub(r"@(\w+)@", lambda match: values[match[1]], (MENUS / name).read_text())
