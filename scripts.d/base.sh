@@ -78,6 +78,37 @@ END
     rm -f /etc/cloud/cloud-init.disabled
 fi
 
+# cloud-init grows partitions and the file systems on them; where the root is a logical volume, what lies between is ours.
+root=$(findmnt -no SOURCE / 2>/dev/null || :)
+if have lvs && have systemctl && lvs "$root" >/dev/null 2>&1; then
+    cat >/usr/local/sbin/osimager-grow-root <<'END'
+#!/bin/sh
+# Written by osimager (scripts.d/base.sh): let the logical volume of the root have all of a disk that has grown.
+root=$(findmnt -no SOURCE /)
+lvs --noheadings -o devices "$root" | sed 's/(.*//' | sort -u | while read -r volume; do
+    part=$(cat "/sys/class/block/${volume##*/}/partition") && growpart "/dev/$(lsblk -dno PKNAME "$volume")" "$part"
+    pvresize "$volume"
+done
+[ "$(lvs --noheadings -o vg_free_count "$root")" -eq 0 ] || lvextend --resizefs -l +100%FREE "$root"
+END
+    chmod 755 /usr/local/sbin/osimager-grow-root
+    cat >/etc/systemd/system/osimager-grow-root.service <<'END'
+# Written by osimager (scripts.d/base.sh).
+[Unit]
+Description=Grow the logical volume of the root file system
+After=local-fs.target cloud-init-local.service
+Before=cloud-final.service
+
+[Service]
+Type=oneshot
+ExecStart=/usr/local/sbin/osimager-grow-root
+
+[Install]
+WantedBy=multi-user.target
+END
+    systemctl -q enable osimager-grow-root.service
+fi
+
 if have systemctl; then
     units=
     for unit in cloud-init-local cloud-init cloud-init-main cloud-init-network cloud-config cloud-final \

@@ -1,25 +1,35 @@
 """ISOs as Red Hat, AlmaLinux and Fedora make them: names, menus and loaders of theirs, a test installer inside.
 
 The recipe `el` makes what they have in common, once; a product is a copy of that with its own volume id and menus, in
-the form of Lorax's templates (the vendors' own menus are in tests/unit/media/menus). Both are kept in the tests' home.
+the form of Lorax's templates (the vendors' own menus are in tests/unit/media/menus). Both are kept in OSIMAGER_HOME:
+
+    OSIMAGER_HOME=.test-home .venv/bin/python -m tests.installers.media rhel-9.5 x86_64
 """
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import importlib.util
+import os
 import re
 import shutil
+import sys
 import tempfile
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from osimager import kept
 from osimager.aio import in_thread
 from osimager.arch import Arch
 from osimager.env import Env
+from osimager.events import Bus
 from osimager.media.made import make_iso
+from osimager.paths import Places
 from osimager.plan.model import MadeMedium
 from osimager.proc import run_tool
+from osimager.redact import Masker
 
 INSTALLERS = Path(__file__).parent
 MENUS = INSTALLERS / "menus"
@@ -63,22 +73,33 @@ def find_product(target: str, arch: Arch) -> Product:
     raise ValueError(f"no product is known for {target}")
 
 
-async def make_product(target: str, arch: Arch, env: Env) -> tuple[Product, Path]:
-    """Give the product's ISO: found in the cache of `env`, else made now."""
+def product_iso(target: str, arch: Arch, home: Path) -> tuple[Product, Path]:
+    """Give the product and its ISO, found under `home`, else made now."""
+    places = Places.from_environment({**os.environ, "OSIMAGER_HOME": str(home)})
+    masker = Masker()
+    bus = Bus(now=lambda: datetime.now(UTC), masker=masker, build="installers")
+    env = Env(places=places, workspace=kept.make_folder(places.cache / "work"), bus=bus, masker=masker)
     product = find_product(target, arch)
+    return product, asyncio.run(_make_product(product, arch, env))
+
+
+async def _make_product(product: Product, arch: Arch, env: Env) -> Path:
     base = await _make_base(arch, env)
-    digest = kept_digest(base, product)
+    digest = _digest(base, product)
     path = base.with_name(f"{product.volume_id}-{digest}.iso")
     if not path.is_file():
         with tempfile.TemporaryDirectory(prefix="osimager-product-") as folder, kept.publishing(path) as partial:
             await _write_product(product, arch, base, Path(folder), partial)
-    return product, path
+        for stale in {*path.parent.glob(f"{product.volume_id}-*.iso"), *base.parent.glob(f"el-{arch}-*.iso")} - {
+            path,
+            base,
+        }:
+            stale.unlink()
+    return path
 
 
-def kept_digest(base: Path, product: Product) -> str:
+def _digest(base: Path, product: Product) -> str:
     """Give what decides how the copy looks: the base's own digest, the menus, the product."""
-    import hashlib
-
     digest = hashlib.sha256(f"{base.name}\0{product}".encode())
     for file in (*sorted(MENUS.iterdir()), Path(__file__)):
         digest.update(file.read_bytes())
@@ -156,3 +177,7 @@ async def _make_efi_image(image: Path, loader: Path, menu: str) -> None:
 def _render(name: str, product: Product, arch: Arch) -> str:
     values = {**product.values, "arch": str(arch)}
     return re.sub(r"@(\w+)@", lambda match: values[match[1]], (MENUS / name).read_text())
+
+
+if __name__ == "__main__":
+    print(product_iso(sys.argv[1], Arch(sys.argv[2]), Path(os.environ["OSIMAGER_HOME"]).absolute())[1])

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .kickstart import TARGET
+from .source import read_arguments
 from .storage import Volume, is_uefi
 from .system import in_target
 from .talk import run
@@ -29,19 +30,21 @@ def install_bootloader(handler: Any, disk: str, volumes: Sequence[Volume]) -> No
         shutil.copy(TARGET / "boot/efi/EFI/debian" / name, fallback / removable)
     else:
         in_target("grub-install", "--target=i386-pc", disk)
-    _write_menu(handler, {volume.mountpoint: volume for volume in volumes})
+    arguments = f"{handler.bootloader.appendLine} {read_arguments().for_target}".strip()
+    timeout_s = 5 if handler.bootloader.timeout is None else handler.bootloader.timeout
+    _write_menu({volume.mountpoint: volume for volume in volumes}, arguments, timeout_s)
 
 
-def _write_menu(handler: Any, volumes: dict[str, Volume]) -> None:
+def _write_menu(volumes: dict[str, Volume], own: str, timeout_s: int) -> None:
     kernel = next(Path(TARGET / "boot").glob("vmlinuz-*")).name
     boot = volumes.get("/boot", volumes["/"])
     folder = "" if "/boot" in volumes else "/boot"
     root = volumes["/"]
-    arguments = f"root=UUID={_uuid(root)} rootfstype={root.filesystem} ro {handler.bootloader.appendLine}".strip()
+    arguments = f"root=UUID={_uuid(root)} rootfstype={root.filesystem} ro {own}".strip()
     lines = [
         "# Written by the installer in the place of update-grub, which replaces it. Settings: /etc/default/grub",
         "set default=0",
-        f"set timeout={5 if handler.bootloader.timeout is None else handler.bootloader.timeout}",
+        f"set timeout={timeout_s}",
         "insmod part_gpt",
         "insmod lvm",
         f"insmod {'xfs' if boot.filesystem == 'xfs' else 'ext2'}",
@@ -53,9 +56,7 @@ def _write_menu(handler: Any, volumes: dict[str, Volume]) -> None:
     ]
     (TARGET / "boot/grub/grub.cfg").write_text("\n".join(lines) + "\n")
     settings = TARGET / "etc/default/grub"
-    text = settings.read_text().replace(
-        'GRUB_CMDLINE_LINUX=""', f'GRUB_CMDLINE_LINUX="{handler.bootloader.appendLine}"'
-    )
+    text = settings.read_text().replace('GRUB_CMDLINE_LINUX=""', f'GRUB_CMDLINE_LINUX="{own}"')
     settings.write_text(text)
 
 

@@ -34,6 +34,12 @@ class Arguments:
         """Give the value of `name` or `inst.name`."""
         return self.values.get(f"inst.{name}", self.values.get(name))
 
+    @property
+    def for_target(self) -> str:
+        """Give what the installed system is started with too: how its network cards are named."""
+        names = ("net.ifnames", "biosdevname")
+        return " ".join(f"{name}={self.values[name]}" for name in names if name in self.values)
+
 
 def read_arguments() -> Arguments:
     """Read the kernel's command line."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .kickstart import TARGET
-from .source import first_interface
+from .source import first_interface, read_arguments
 from .storage import Volume
 from .talk import Stopped, run, say
 
@@ -121,8 +121,8 @@ def _static(card: Any) -> str:
 def _predictable_name() -> str | None:
     """Give the name that udev gives the first card on the installed system (systemd.net-naming-scheme(7))."""
     card = first_interface()
-    if card is None:
-        return None
+    if card is None or read_arguments().values.get("net.ifnames") == "0":
+        return card
     said = subprocess.run(
         ["udevadm", "test-builtin", "net_id", f"/sys/class/net/{card}"], capture_output=True, text=True, check=False
     ).stdout
