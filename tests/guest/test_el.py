@@ -14,7 +14,7 @@ import pytest
 
 from osimager.arch import Arch
 from tests.guest.lab import HOME, ROOT, Ran, run
-from tests.installers.media import TOOLS, product_iso
+from tests.installers.media import TOOLS, product_iso, vendors_filename
 
 pytestmark = [pytest.mark.guest, pytest.mark.needs(*TOOLS)]
 DEADLINE_S = 3600.0
@@ -60,9 +60,9 @@ class Shelf:
 
 def open_shelf(folder: Path, target: str, arch: Arch = Arch.X86_64) -> Shelf:
     """Make the product's ISO, where it is not kept from an earlier run, and put it on a shelf."""
-    product, iso = product_iso(target, arch, HOME)
+    iso = product_iso(target, arch, HOME)
     (folder / "isos").mkdir(parents=True)
-    (folder / "isos" / product.filename).symlink_to(iso)
+    (folder / "isos" / vendors_filename(target, arch)).symlink_to(iso)
     with iso.open("rb") as file:
         return Shelf(folder, target, arch, hashlib.file_digest(file, "sha256").hexdigest())
 

@@ -23,10 +23,11 @@ from pathlib import Path
 from osimager import kept
 from osimager.aio import in_thread
 from osimager.arch import Arch
+from osimager.config.catalog import Catalog, Roots
 from osimager.env import Env
 from osimager.events import Bus
 from osimager.media.made import make_iso
-from osimager.paths import Places
+from osimager.paths import Places, shipped
 from osimager.plan.model import MadeMedium
 from osimager.proc import run_tool
 from osimager.redact import Masker
@@ -45,7 +46,6 @@ class Product:
     title: str
     version: str
     volume_id: str
-    filename: str
     grub_only: bool
 
     @property
@@ -55,32 +55,37 @@ class Product:
 
 
 def find_product(target: str, arch: Arch) -> Product:
-    """Give the product of `rhel-9.5`, `alma-9.6`, `fedora-43`, named as its vendor names it."""
+    """Give the product of `rhel-9.5`, `alma-9.6`, `fedora-43`, with the volume id that its vendor gives it."""
     dist, _, version = target.partition("-")
     major = int(version.partition(".")[0])
     dashed = version.replace(".", "-")
     match dist:
         case "rhel":
-            title = f"Red Hat Enterprise Linux {version}"
-            names = ("Red Hat Enterprise Linux", title, f"RHEL-{dashed}-0-BaseOS-{arch}")
-            return Product(names[0], title, version, names[2], f"rhel-{version}-{arch}-dvd.iso", major >= 10)
+            name, label = "Red Hat Enterprise Linux", f"RHEL-{dashed}-0-BaseOS-{arch}"
         case "alma":
-            label, file = f"AlmaLinux-{dashed}-{arch}-dvd", f"AlmaLinux-{version}-{arch}-dvd.iso"
-            return Product("AlmaLinux", f"AlmaLinux {version}", version, label, file, major >= 10)
+            name, label = "AlmaLinux", f"AlmaLinux-{dashed}-{arch}-dvd"
         case "fedora":
-            label, file = f"Fedora-S-dvd-{arch}-{version}", f"Fedora-Server-dvd-{arch}-{version}-1.1.iso"
-            return Product("Fedora", f"Fedora {version}", version, label, file, major >= 37)
-    raise ValueError(f"no product is known for {target}")
+            name, label = "Fedora", f"Fedora-S-dvd-{arch}-{version}"
+        case _:
+            raise ValueError(f"no product is known for {target}")
+    return Product(name, f"{name} {version}", version, label, grub_only=major >= (37 if dist == "fedora" else 10))
 
 
-def product_iso(target: str, arch: Arch, home: Path) -> tuple[Product, Path]:
-    """Give the product and its ISO, found under `home`, else made now."""
+def vendors_filename(target: str, arch: Arch) -> str:
+    """Give the name under which the catalogue looks for the target's ISO on this host."""
+    catalog = Catalog.open(Roots(specs=(shipped("specs"),), files=(shipped("files"),), isos=(shipped("isos.d"),)))
+    entry = catalog.find_iso(target, arch)
+    assert entry is not None
+    return entry.urls[0].rpartition("/")[2] if entry.urls else entry.patterns[0].replace("*", "")
+
+
+def product_iso(target: str, arch: Arch, home: Path) -> Path:
+    """Give the ISO of the target's product, found under `home`, else made now."""
     places = Places.from_environment({**os.environ, "OSIMAGER_HOME": str(home)})
     masker = Masker()
     bus = Bus(now=lambda: datetime.now(UTC), masker=masker, build="installers")
     env = Env(places=places, workspace=kept.make_folder(places.cache / "work"), bus=bus, masker=masker)
-    product = find_product(target, arch)
-    return product, asyncio.run(_make_product(product, arch, env))
+    return asyncio.run(_make_product(find_product(target, arch), arch, env))
 
 
 async def _make_product(product: Product, arch: Arch, env: Env) -> Path:
@@ -134,10 +139,10 @@ async def _write_product(product: Product, arch: Arch, base: Path, folder: Path,
     )
     menu = "grub-10.cfg" if product.grub_only else "grub-9.cfg"
     files = {
-        "/EFI/BOOT/grub.cfg": _render(menu if arch is Arch.X86_64 else "grub-10.cfg", product, arch),
-        "/.treeinfo": _render("treeinfo", product, arch),
-        "/.discinfo": _render("discinfo", product, arch),
-        "/media.repo": _render("media.repo", product, arch),
+        "/EFI/BOOT/grub.cfg": render_menu(menu if arch is Arch.X86_64 else "grub-10.cfg", product, arch),
+        "/.treeinfo": render_menu("treeinfo", product, arch),
+        "/.discinfo": render_menu("discinfo", product, arch),
+        "/media.repo": render_menu("media.repo", product, arch),
     }
     boot: list[str | Path] = []
     if arch is Arch.X86_64 and product.grub_only:
@@ -145,7 +150,7 @@ async def _write_product(product: Product, arch: Arch, base: Path, folder: Path,
         boot = ["-rm_r", "/isolinux", "--", "-boot_image", "grub", "bin_path=/images/eltorito.img"]
         boot += ["-boot_image", "grub", "boot_info_table=on"]
     elif arch is Arch.X86_64:
-        files["/isolinux/isolinux.cfg"] = _render("isolinux.cfg", product, arch)
+        files["/isolinux/isolinux.cfg"] = render_menu("isolinux.cfg", product, arch)
         boot = ["-rm", "/images/eltorito.img", "--", "-boot_image", "isolinux", "bin_path=/isolinux/isolinux.bin"]
         boot += ["-boot_image", "isolinux", "boot_info_table=on"]
     await _make_efi_image(folder / "efiboot.img", folder / efi, files["/EFI/BOOT/grub.cfg"])
@@ -174,10 +179,11 @@ async def _make_efi_image(image: Path, loader: Path, menu: str) -> None:
     await run_tool(["mcopy", "-i", image, loader, config, "::EFI/BOOT"], deadline_s=DEADLINE_S)
 
 
-def _render(name: str, product: Product, arch: Arch) -> str:
+def render_menu(name: str, product: Product, arch: Arch) -> str:
+    """Give a file of menus/ with the product's names in it."""
     values = {**product.values, "arch": str(arch)}
     return re.sub(r"@(\w+)@", lambda match: values[match[1]], (MENUS / name).read_text())
 
 
 if __name__ == "__main__":
-    print(product_iso(sys.argv[1], Arch(sys.argv[2]), Path(os.environ["OSIMAGER_HOME"]).absolute())[1])
+    print(product_iso(sys.argv[1], Arch(sys.argv[2]), Path(os.environ["OSIMAGER_HOME"]).absolute()))

@@ -22,6 +22,9 @@ up to date. `osimager spec list` shows every target, `osimager explain TARGET` w
 How a target was verified:
 
 * **installed**: a whole image was made of it here, from a medium that is named in its spec.
+* **boots**: an image was made of it here from a medium with the vendor's menus and the vendor's own reader of the
+  answer file: the boot, the seed or server, partitions, accounts, scripts. Its payload was Debian's: see
+  [installers.md](installers.md).
 * **validator**: its answer file renders with BIOS and UEFI, static and DHCP, with and without a proxy, on plain disks
   and LVM, and the format's own validators accept it. The installer itself has not been seen to take it.
 * **needs**: what osimager lacks yet; a build stops at RESOLVE and says so. Where no validator stands beside it, the
@@ -53,7 +56,7 @@ def describe(entry: TargetEntry, configuration: Configuration, iso: IsoEntry | N
     names = [
         name.removesuffix(f" {syntax_version(entry.dist, entry.version)}") for name in validators_of(configuration)
     ]
-    said = ["installed"] if sections.status == "installed" else []
+    said = [sections.status] if sections.status in ("installed", "boots") else []
     said += [f"validator: {', '.join(names)}"] if names else []
     said += [f"needs {sections.needs}"] if sections.needs else []
     over_http = any(ANSWER_URL in find_holes(text) for text in (*installer.kernel_arguments, *installer.boot_command))

@@ -55,7 +55,9 @@ def set_up_disk(handler: Any) -> tuple[str, list[Volume]]:
     if handler.clearpart.type in (None, -1) and not handler.zerombr.zerombr:
         raise Stopped("storage configuration failed: the kickstart allows nothing to be removed (clearpart, zerombr)")
     wanted = _wanted_partitions(handler)
-    _check(wanted, [*wanted, *_wanted_volumes(handler)], label=handler.clearpart.disklabel or "gpt")
+    check_layout(
+        wanted, [*wanted, *_wanted_volumes(handler)], label=handler.clearpart.disklabel or "gpt", uefi=is_uefi()
+    )
     volumes = _make_partitions(disk, wanted, label=handler.clearpart.disklabel or "gpt")
     volumes += _make_logical_volumes(handler, volumes)
     for volume in volumes:
@@ -129,14 +131,14 @@ def _filesystem_of(mountpoint: str, named: str) -> str:
     return mountpoint if mountpoint in ("biosboot", "swap") else named or "xfs"
 
 
-def _check(partitions: Sequence[Volume], volumes: Sequence[Volume], *, label: str) -> None:
+def check_layout(partitions: Sequence[Volume], volumes: Sequence[Volume], *, label: str, uefi: bool) -> None:
     """Refuse what could not boot, in Anaconda's words."""
     kinds = {part.filesystem for part in partitions}
     if not any(volume.mountpoint == "/" for volume in volumes):
         raise Stopped("storage configuration failed: You have not defined a root partition (/)")
-    if is_uefi() and not any(part.mountpoint == "/boot/efi" and part.filesystem == "efi" for part in partitions):
+    if uefi and not any(part.mountpoint == "/boot/efi" and part.filesystem == "efi" for part in partitions):
         raise Stopped("storage configuration failed: For a UEFI installation, you must include an EFI System Partition")
-    if not is_uefi() and label == "gpt" and "biosboot" not in kinds:
+    if not uefi and label == "gpt" and "biosboot" not in kinds:
         raise Stopped(
             "storage configuration failed: Your BIOS-based system needs a special partition (biosboot) for GPT"
         )
@@ -145,7 +147,7 @@ def _check(partitions: Sequence[Volume], volumes: Sequence[Volume], *, label: st
 def _make_partitions(disk: str, wanted: Sequence[Volume], *, label: str) -> list[Volume]:
     """Write the partition table; give the partitions with their devices."""
     size_mib = int((Path("/sys/block") / disk.removeprefix("/dev/") / "size").read_text()) // 2048
-    sizes = _share(wanted, size_mib - 2)
+    sizes = share_space(wanted, size_mib - 2)
     lines, at = [f"label: {'dos' if label == 'msdos' else 'gpt'}"], 1
     for number, (part, size) in enumerate(zip(wanted, sizes, strict=True), start=1):
         kind = _TYPES.get(part.filesystem, _LINUX) if label != "msdos" else "L"
@@ -161,7 +163,7 @@ def _make_partitions(disk: str, wanted: Sequence[Volume], *, label: str) -> list
     return made
 
 
-def _share(wanted: Sequence[Volume], free_mib: int) -> list[int]:
+def share_space(wanted: Sequence[Volume], free_mib: int) -> list[int]:
     """Give each one's size: its own, and an equal share of what is left where it grows."""
     sizes = [part.size_mib for part in wanted]
     left = free_mib - sum(sizes)
@@ -188,7 +190,7 @@ def _make_logical_volumes(handler: Any, partitions: Sequence[Volume]) -> list[Vo
         volumes = [each for each in handler.logvol.lvList if each.vgname == group.vgname]
         wanted = _wanted_volumes(handler)
         chosen = [wanted[handler.logvol.lvList.index(each)] for each in volumes]
-        for each, volume, size in zip(volumes, chosen, _share(chosen, int(float(free)) // 4 * 4), strict=True):
+        for each, volume, size in zip(volumes, chosen, share_space(chosen, int(float(free)) // 4 * 4), strict=True):
             run("lvcreate", "--quiet", "--yes", "-W", "n", "-L", f"{size // 4 * 4}m", "-n", each.name, group.vgname)
             made.append(replace(volume, device=f"/dev/mapper/{group.vgname}-{each.name}"))
     return made
