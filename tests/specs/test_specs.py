@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from osimager.build.isos import check_entries
 from osimager.check.answers import AnswerFile, Report, check_answers
 from osimager.config.catalog import Catalog, Configuration, Request, Roots, TargetEntry
 from osimager.config.lookups import Lookups
@@ -209,14 +210,22 @@ def test_every_iso_that_a_spec_names_is_in_the_catalogue(catalog: Catalog, rende
     assert not missing, "\n".join(sorted(missing))
 
 
-def test_every_iso_entry_is_whole(catalog: Catalog) -> None:
-    for name, table in catalog.iso_tables().items():
-        entries = [catalog.find_iso(name, arch) for arch in ("x86_64", "aarch64", "i386")]
-        assert any(entries), f"{table.place()}: {name} is made for no architecture"
-        for entry in filter(None, entries):
-            assert all(url.startswith(("https://", "http://")) for url in entry.urls), entry
-            assert entry.urls or entry.patterns or entry.make, entry
-            assert entry.make or entry.urls or entry.needs_login, f"{name}: nothing says where to get it"
+def test_every_kernel_argument_and_every_way_to_start_names_its_source(rendered: Rendered) -> None:
+    lacking: dict[str, set[str]] = {}
+    for entry, _, configuration in rendered.configurations:
+        installer = configuration.sections.installer
+        used = {argument.partition("=")[0].strip('"') for argument in installer.kernel_arguments}
+        for name in ("menu", "drop_arguments", "seed", "boot_command"):
+            used |= {name} if getattr(installer, name) else set()
+        for name in used - {*installer.sources}:
+            lacking.setdefault(f"{entry.dist}-{entry.version}", set()).add(name)
+    assert not lacking
+
+
+def test_every_entry_of_the_iso_catalogue_is_whole_and_names_its_sources(catalog: Catalog) -> None:
+    entries, problems = check_entries(catalog, ())
+    assert len(entries) > 700
+    assert [problem for problem in problems if not problem.is_lack] == []
 
 
 def test_what_lets_the_build_in_is_its_own_and_made_for_it(rendered: Rendered) -> None:
