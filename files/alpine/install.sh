@@ -20,6 +20,7 @@ give >>build_user<< '>>build_public_key<<'
 echo '>>build_user<< ALL=(ALL) NOPASSWD: ALL' >/mnt/etc/sudoers.d/osimager-build
 chmod 440 /mnt/etc/sudoers.d/osimager-build
 E>'chroot /mnt adduser -D -s /bin/bash -G wheel ' + username + '\necho ' + shell(username + ':' + (get('password', '') or '*')) + ' | chroot /mnt chpasswd -e\ngive ' + username + ' ' + shell('\n'.join(authorized_keys)) + '\necho ' + shell(username + (' ALL=(ALL) ALL' if get('password', '') else ' ALL=(ALL) NOPASSWD: ALL')) + ' >/mnt/etc/sudoers.d/' + username + '\nchmod 440 /mnt/etc/sudoers.d/' + username if get('username', '') else ''<E
+E>'chroot /mnt sh -c ' + shell(late_command) if late_command else ''<E
 chroot /mnt passwd -l root
 umount /mnt
 poweroff

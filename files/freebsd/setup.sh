@@ -24,3 +24,4 @@ mkdir -p /usr/local/etc/sudoers.d
 echo '>>build_user<< ALL=(ALL) NOPASSWD: ALL' > /usr/local/etc/sudoers.d/osimager-build
 chmod 440 /usr/local/etc/sudoers.d/osimager-build
 E>'echo ' + shell(get('password', '') or '*') + ' | pw useradd ' + username + ' -m -G wheel -s /usr/local/bin/bash -H 0\ngive ' + username + ' ' + shell('\n'.join(authorized_keys)) + '\necho ' + shell(username + (' ALL=(ALL) ALL' if get('password', '') else ' ALL=(ALL) NOPASSWD: ALL')) + ' > /usr/local/etc/sudoers.d/' + username + '\nchmod 440 /usr/local/etc/sudoers.d/' + username if get('username', '') else ''<E
+E>late_command<E

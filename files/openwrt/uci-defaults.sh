@@ -10,4 +10,5 @@ echo '>>build_public_key<<' >> /etc/dropbear/authorized_keys
 E>'echo ' + shell('\n'.join(authorized_keys)) + ' >> /etc/dropbear/authorized_keys' if authorized_keys else ''<E
 E>'echo ' + shell('export http_proxy=' + shell(proxy) + ' https_proxy=' + shell(proxy)) + ' > /etc/profile.d/proxy.sh' if proxy else ''<E
 passwd -l root
+E>late_command<E
 exit 0

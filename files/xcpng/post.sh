@@ -7,3 +7,4 @@ E>'echo ' + shell('\n'.join(authorized_keys)) + ' >> "$1/root/.ssh/authorized_ke
 chmod 700 "$1/root/.ssh"
 chmod 600 "$1/root/.ssh/authorized_keys"
 E>'echo ' + shell('proxy=' + proxy) + ' >> "$1/etc/yum.conf"' if proxy else ''<E
+E>'chroot "$1" sh -c ' + shell(late_command) if late_command else ''<E

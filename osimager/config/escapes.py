@@ -90,6 +90,7 @@ FUNCTIONS: Final[Mapping[str, Escape]] = {
     "kickstart": kickstart,
 }
 _BY_FORMAT: Final[Mapping[str, Escape]] = {
+    "preseed": preseed,
     "autoyast": xml,
     "unattend": xml,
     "xcpng": xml,

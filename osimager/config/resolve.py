@@ -11,10 +11,12 @@ from osimager.arch import ALIASES
 from osimager.config import models
 from osimager.config.configuration import Configuration, Defs, add_computed, make_renderer, render_keys
 from osimager.config.documents import Items, Table, parse_scalar
+from osimager.config.escapes import shell
 from osimager.config.lookups import Lookups
 from osimager.config.markers import Renderer, as_list, as_text
 from osimager.config.merge import BUILDER_KEYS, TABLE_SECTIONS, Merged, Merger, deep_merge
 from osimager.config.network import is_address, is_host_name
+from osimager.config.plain_values import value_problems
 from osimager.config.provisioners import Needs, Provisioners, places_of, without_vault
 from osimager.config.request import Request
 from osimager.config.sections import FileSection, Fragment, MachineSection, Origin, Sections, StepSection, Target, Value
@@ -97,8 +99,25 @@ def resolve(catalog: Catalog, request: Request, lookups: Lookups) -> Configurati
     renderer = make_renderer(defs, lookups)
     defs.may_be_undefined = merged.fields.get("undefined") == "empty"
     add_computed(defs, request, str(fixed["name"]))
+    defs.computed["late_command"] = lambda: late_command(catalog, renderer, request.profile)
     render_keys(merged, renderer)
     return _configure(catalog, request, target=target, defs=defs, renderer=renderer, spec=entry.spec)
+
+
+def late_command(catalog: Catalog, renderer: Renderer, profile: str) -> str:
+    """Give the line that runs `files/late/PROFILE.sh`, else `files/late/default.sh`, in what was installed.
+
+    One line of words in plain quotes, which every format of answer files can carry; empty where there is no such file.
+    Raises ConfigError for a marker in it that is wrong.
+    """
+    names = (f"late/{profile}.sh", "late/default.sh")
+    found = next((name for name in names if catalog.find_source(name) is not None), None)
+    if found is None:
+        return ""
+    fragment = catalog.load_fragment(found, _BUILT_IN)
+    lines = renderer.render(fragment.text, fragment.place).splitlines()
+    words = " ".join(map(shell, lines))
+    return f"printf '%s\\n' {words} > /root/late.sh && sh /root/late.sh && rm /root/late.sh"
 
 
 def _fixed_defs(target: Target, request: Request) -> dict[str, Value]:
@@ -295,6 +314,7 @@ def _configure(
 ) -> Configuration:
     errors, merged = _Collector(), defs.merged
     values = {name: errors.take(lambda name=name: defs.value(name, None)) for name in defs}  # type: ignore[misc]
+    errors.errors += value_problems(values, lambda name: next((o.place for o in defs.origins(name)), None))
     sections = _Sections(catalog, merged, renderer, errors, defs).make()
     iso: Value = request.iso
     if iso is None and "iso" in merged.fields:

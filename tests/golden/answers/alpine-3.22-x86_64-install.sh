@@ -24,6 +24,7 @@ echo 'keeper:*' | chroot /mnt chpasswd -e
 give keeper 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIB0 keeper@example.org'
 echo 'keeper ALL=(ALL) NOPASSWD: ALL' >/mnt/etc/sudoers.d/keeper
 chmod 440 /mnt/etc/sudoers.d/keeper
+
 chroot /mnt passwd -l root
 umount /mnt
 poweroff

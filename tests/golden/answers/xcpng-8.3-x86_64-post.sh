@@ -7,3 +7,4 @@ echo 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIB0 keeper@example.org' >> "$1/root/.s
 chmod 700 "$1/root/.ssh"
 chmod 600 "$1/root/.ssh/authorized_keys"
 echo proxy=http://proxy.example.org:3128 >> "$1/etc/yum.conf"
+
