@@ -1,4 +1,4 @@
-"""Other processes of this host: since when one runs, so that a reused process id is noticed, and who names a folder.
+"""Other processes of this host: since when one runs, and as what, so that a reused process id is noticed.
 
 Linux is asked by proc(5); elsewhere ps(1) answers, whose options here are POSIX's and BSD's.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 
 from osimager.proc import find_tool, run_tool
@@ -25,14 +25,10 @@ async def find_start(pid: int, *, has_proc: bool = _HAS_PROC) -> str | None:
     return done.strip() or None
 
 
-async def find_naming(word: Path, *, has_proc: bool = _HAS_PROC) -> list[int]:
-    """Give the processes, but this one, whose command line begins with a QEMU and names `word` or what is in it."""
-    lines = _read_proc() if has_proc else _parse_ps(await _ask_ps("-axww", "-o", "pid=,command="))
-    return [
-        pid
-        for pid, line in lines
-        if pid != os.getpid() and Path(line.partition(" ")[0]).name.startswith("qemu") and f"{word}/" in f"{line}/"
-    ]
+async def is_running(pid: int, argv: Sequence[str], *, has_proc: bool = _HAS_PROC) -> bool:
+    """Say whether the process `pid` is one that was started as `argv`, and not a later one of the same id."""
+    line = _read_command(pid) if has_proc else await _ask_ps("-ww", "-o", "command=", "-p", str(pid))
+    return line.strip() == " ".join(argv)
 
 
 def _read_start(pid: int) -> str | None:
@@ -43,17 +39,10 @@ def _read_start(pid: int) -> str | None:
     return None
 
 
-def _read_proc() -> Iterator[tuple[int, str]]:
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            yield int(entry.parent.name), os.fsdecode(entry.read_bytes().replace(b"\0", b" "))
-
-
-def _parse_ps(text: str) -> Iterator[tuple[int, str]]:
-    for line in text.splitlines():
-        pid, _, command = line.strip().partition(" ")
-        if pid.isdigit():
-            yield int(pid), command.strip()
+def _read_command(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        return os.fsdecode(Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").replace(b"\0", b" "))
+    return ""
 
 
 async def _ask_ps(*words: str) -> str:

@@ -22,7 +22,10 @@ async def find_unchanged(plan: BuildPlan, keys: PlanKeys, env: Env) -> Entry | N
     """
     if keys.cached < len(plan.steps):
         return None
-    entries = await in_thread(Registry.open(env.places.registry).load)
+    registry = Registry.open(env.places.registry)
+    if not registry.mentions(keys.image.digest):
+        return None
+    entries = await in_thread(registry.load)
     for entry in reversed(entries):
         if _is_meant(entry, plan, keys) and await in_thread(lambda entry=entry: _is_whole(entry)):  # type: ignore[misc]
             return entry

@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import functools
 import hashlib
+import json
 import os
 import shutil
 import signal
@@ -22,7 +23,7 @@ from osimager.aio import in_thread
 from osimager.finalize.convert import sweep_partials
 from osimager.kept import PARTIAL_PREFIX, make_folder
 from osimager.paths import Places
-from osimager.processes import find_naming
+from osimager.processes import is_running
 
 _LOCK = "held"
 KEPT = "kept"
@@ -116,13 +117,22 @@ async def sweep(places: Places, *, kept: bool = False) -> list[str]:
 
 
 async def _sweep_one(folder: Path, places: Places) -> None:
-    """Remove what one dead build left. A QEMU may have outlived it where nothing ties their deaths (macOS)."""
-    for pid in await find_naming(folder):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    """Remove what one dead build left. A QEMU may have outlived it where its watcher was killed too (macOS)."""
+    for pid, argv in _read_machines(places.builds / folder.name / "events.jsonl"):
+        if await is_running(pid, argv):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
     await in_thread(lambda: shutil.rmtree(folder, ignore_errors=True))
     _remove_sockets(places, folder.name)
     _remove_partials(places.builds / folder.name, older_than_s=0)
+
+
+def _read_machines(events: Path) -> list[tuple[int, list[str]]]:
+    """Give the process id and command line of each QEMU that a build started, by its events."""
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        lines = [line for line in events.read_text("utf-8").splitlines() if '"machine_started"' in line]
+        return [(int(event["pid"]), list(event["argv"])) for event in map(json.loads, lines)]
+    return []
 
 
 def _remove_partials(folder: Path, *, older_than_s: float) -> None:

@@ -7,6 +7,7 @@ beyond what a person's file may, and values need no line numbers.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -19,11 +20,12 @@ import yaml
 from osimager.arch import Arch, Firmware, host_arch, parse_arch
 from osimager.errors import ConfigError, Place, PublishError, UsageError
 from osimager.kept import locked, sync_path, write_kept
-from osimager.registry.entry import SCHEMA_VERSION, Entry, Status, parse_registry, render_entry
+from osimager.registry.entry import SCHEMA_VERSION, Entry, Status, render_entry
 
 T = TypeVar("T")
 Document = dict[str, Any]  # opaque: read through `entry`'s model, kept as it is
 
+_EMPTY: Document = {"version": SCHEMA_VERSION, "images": {}, "latest": {}, "channels": {}}
 _HEADER = "# Images made by osimager. Terraform and Ansible read this file; `osimager image` changes it.\n"
 _REPAIR = "repair the file, or move it away: the images stay where they are, and a new registry begins empty"
 
@@ -45,6 +47,13 @@ class Registry:
         Raises ConfigError for a file that is damaged or of a newer version; it is never overwritten.
         """
         return _entries(self._read(), self.path)
+
+    def mentions(self, text: str) -> bool:
+        """Say whether the file holds `text` anywhere: a look that reads no image."""
+        try:
+            return text in self.path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            return True  # whoever reads it will say what is wrong
 
     def add(self, entry: Entry) -> None:
         """Record an image whose file is in its place. Raises PublishError where its id is taken."""
@@ -125,7 +134,7 @@ class Registry:
         try:
             document = yaml.load(self.path.read_text(encoding="utf-8"), _Loader)  # noqa: S506  a safe loader's subclass
         except FileNotFoundError:
-            return {"version": SCHEMA_VERSION, "images": {}, "latest": {}, "channels": {}}
+            return copy.deepcopy(_EMPTY)
         except OSError as exc:
             raise ConfigError(f"the registry cannot be read: {exc.strerror}", where=where) from exc
         except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as exc:
@@ -158,6 +167,10 @@ class Registry:
 
 
 def _entries(document: Document, path: Path) -> tuple[Entry, ...]:
+    if document == _EMPTY:
+        return ()
+    from osimager.registry.form import parse_registry  # pydantic's import costs 150 ms and 12 MB
+
     try:
         return parse_registry(document)
     except ConfigError as exc:

@@ -29,6 +29,12 @@ installer: {boot: [menu]}
 access: {user: tiny}
 machine: {memory: 32M, minimum_memory: 32M, cpus: 1, disk_size: 1M}
 """
+_SERVED = (
+    _SPEC.replace(
+        "boot: [menu]", 'boot: [typed], boot_command: ["%>answer_url<%/answers"], boot_wait: 1h, format: shell'
+    )
+    + "files: [{dest: answers, sources: [answers]}]\n"
+)
 
 
 def load_tiny() -> ModuleType:
@@ -40,14 +46,19 @@ def load_tiny() -> ModuleType:
     return module
 
 
-def make_project(folder: Path, *, ending: bytes | None = None) -> tuple[str, ...]:
-    """Write the project into `folder` and give the words of its build; its guest does `ending` (None: it rests)."""
+def make_project(folder: Path, *, ending: bytes | None = None, serve: bool = False) -> tuple[str, ...]:
+    """Write the project into `folder` and give the words of its build; its guest does `ending` (None: it rests).
+
+    `serve`: an answer file is offered, which this guest never asks for.
+    """
     tiny = load_tiny()
     sector = tiny.make_boot_sector(f"{WORD}\r\n", tiny.HANG if ending is None else ending)
     _write_iso(folder / "tiny.iso", sector)
     spec = folder / "specs/tiny/spec.yml"
     spec.parent.mkdir(parents=True)
-    spec.write_text(_SPEC)
+    spec.write_text(_SERVED if serve else _SPEC)
+    (folder / "files").mkdir()
+    (folder / "files/answers").write_text("nothing\n")
     words = ("build", TARGET, "--arch", "x86_64", "--accel", "tcg", "--iso", str(folder / "tiny.iso"))
     return (*words, "--project", str(folder), "--no-verify")
 

@@ -15,7 +15,8 @@ from osimager.build.records import parse_record, render_record
 from osimager.events import Event, Stage, kind_of, parse_stamped
 from osimager.machine.causes import RULES
 from osimager.machine.ladder import CONTINUED, SYSTEM, installer_ladder
-from osimager.registry.entry import parse_registry, render_entry
+from osimager.registry.entry import render_entry
+from osimager.registry.form import parse_registry
 
 PAGE = (Path(__file__).parents[2] / "docs/contracts.md").read_text()
 ENVELOPE = {"v", "time", "build", "stage", "state", "kind"}

@@ -1,4 +1,4 @@
-"""Processes told apart by their start, and found by a folder that their command line names."""
+"""Processes told apart by their start and by their command line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from osimager.processes import find_naming, find_start
+from osimager.processes import find_start, is_running
 
 WAYS = [pytest.param(True, marks=pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")), False]
 
@@ -29,21 +29,13 @@ async def test_start_is_a_processs_own_and_gone_with_it(has_proc: bool) -> None:
 
 @pytest.mark.needs("ps", "tail")
 @pytest.mark.parametrize("has_proc", WAYS)
-async def test_only_a_qemu_that_names_the_folder_is_found(tmp_path: Path, has_proc: bool) -> None:
-    files = [tmp_path / "build-1/disk", tmp_path / "build-10/disk"]
-    for file in files:
-        file.parent.mkdir()
-        file.touch()
-
-    def start(name: str, file: Path) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([name, "-f", file], executable=shutil.which("tail"))
-
-    with (
-        start("/usr/bin/qemu-system-none", files[0]) as ours,
-        start("/usr/bin/qemu-system-none", files[1]) as near,
-        start("/usr/bin/editor", files[0]) as editor,
-    ):
-        found = await find_naming(files[0].parent, has_proc=has_proc)
-        for each in (ours, near, editor):
-            each.kill()
-    assert found == [ours.pid]
+async def test_only_the_process_of_this_command_line_is_meant(tmp_path: Path, has_proc: bool) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    argv = ["/usr/bin/qemu-system-none", "-f", str(file)]
+    with subprocess.Popen(argv, executable=shutil.which("tail")) as qemu:
+        assert await is_running(qemu.pid, argv, has_proc=has_proc)
+        assert not await is_running(qemu.pid, [*argv, "more"], has_proc=has_proc)
+        assert not await is_running(os.getpid(), argv, has_proc=has_proc)
+        qemu.kill()
+    assert not await is_running(qemu.pid, argv, has_proc=has_proc)

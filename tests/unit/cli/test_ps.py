@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
+import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +90,26 @@ def test_logs_of_a_failed_build_end_with_cause_hint_and_evidence(places: Places,
         "  hint: mend it",
         f"  evidence: {json.loads(failed)['evidence']}",
     ]
+
+
+@pytest.mark.needs("tail")
+def test_gc_ends_a_guest_that_outlived_its_runner_and_no_other_process(places: Places, run: Run) -> None:
+    """The second process has the id that another dead build's guest once had, and is not that guest."""
+    file = make_folder(find_workspace(places, "dead")) / "disk"
+    file.touch()
+    make_folder(find_workspace(places, "reused"))
+    argv = ["qemu-system-none", "-f", str(file)]
+    with (
+        subprocess.Popen(argv, executable=shutil.which("tail")) as orphan,
+        subprocess.Popen([*argv, str(file)], executable=shutil.which("tail"), stdout=subprocess.DEVNULL) as other,
+    ):
+        for build, pid in (("dead", orphan.pid), ("reused", other.pid)):
+            event = {"kind": "machine_started", "pid": pid, "argv": argv}
+            write_kept(places.builds / build / "events.jsonl", json.dumps(event) + "\n")
+        assert run("gc").err == "swept dead\nswept reused\n"
+        assert orphan.wait(30) == -signal.SIGKILL
+        assert other.poll() is None
+        other.kill()
 
 
 def test_gc_sweeps_the_dead_and_spares_the_living_and_the_kept(places: Places, run: Run) -> None:

@@ -17,16 +17,8 @@ from hypothesis import strategies as st
 from osimager.arch import Arch, Firmware, host_arch
 from osimager.errors import ConfigError, PublishError, UsageError
 from osimager.events import Stage
-from osimager.registry.entry import (
-    Deployment,
-    Entry,
-    IsoRecord,
-    RegistryModel,
-    StageRecord,
-    Status,
-    parse_registry,
-    render_entry,
-)
+from osimager.registry.entry import Deployment, Entry, IsoRecord, StageRecord, Status, render_entry
+from osimager.registry.form import RegistryModel, parse_registry
 from osimager.registry.names import make_id
 from osimager.registry.store import Registry
 
