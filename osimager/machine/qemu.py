@@ -21,18 +21,17 @@ from osimager.aio import finish, supervised
 from osimager.arch import Arch
 from osimager.env import Env
 from osimager.errors import GuestGone, MachineError, OsimagerError, PrerequisiteError, StageTimeout
-from osimager.events import DiskActivity, MachineEnded, MachineStarted, Notice, OutputLine, QmpEvent, ScreenChanged
-from osimager.kept import write_kept
+from osimager.events import DiskActivity, MachineEnded, MachineStarted, Notice, OutputLine, QmpEvent
 from osimager.machine.causes import PANIC, StuckGuest, find_last_word
 from osimager.machine.deaths import explain_death
 from osimager.machine.keyboard import Console, parse_lines, run_keys
 from osimager.machine.memory import count_oom_kills
 from osimager.machine.orphan import ended_with_us
-from osimager.machine.png import make_png
 from osimager.machine.processor import is_beyond_loader
-from osimager.machine.qmp import Qmp, QmpFailed, render_detail
-from osimager.machine.screen import TEXT_ADDRESS, TEXT_BYTES, Frame, Movement, TextScreen, make_frame
+from osimager.machine.qmp import Qmp, render_detail
+from osimager.machine.screen import Frame
 from osimager.machine.serial import SerialLog
+from osimager.machine.sight import Sight
 from osimager.machine.snapshot import SavedMemory, fill_ram, load_memory, open_ram, save_memory
 from osimager.plan.argv import Channels, Display, MachineFiles, render_argv, render_boot_config, render_overlay
 from osimager.plan.facts import Accelerator, HostFacts
@@ -184,11 +183,11 @@ class QemuMachine:
         self._is_supervised = False
         self._shutdown_reason = ""
         self._endpoint: Endpoint | None = None
-        self._seen: tuple[bytes, Frame] | None = None
-        self._movement = Movement()
+        self._sight = Sight(
+            self._qmp, env, name=str(child.pid), has_vga=run.shape.arch is not Arch.AARCH64, qemu=run.host.qemu.path
+        )
         self._oom_kills = count_oom_kills()
         self._typing = 0
-        self._text_screen = TextScreen()
 
     # What a caller does with it.
 
@@ -257,21 +256,14 @@ class QemuMachine:
     async def screenshot(self, path: Path) -> None:
         """Write what the guest's screen shows to `path` as PNG."""
         self._check_running()
-        partial = path.with_name(f".partial-{path.name}")
-        try:
-            await self._qmp.screendump(partial)
-            _publish_picture(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        await self._sight.screenshot(path)
 
     async def keep_screen(self, path: Path) -> None:
         """Write what the screen shows to `path` as PNG, or what it was last seen to show. Raises where nothing was."""
         try:
             await self.screenshot(path)
         except MachineError:
-            if self._seen is None:
-                raise
-            write_kept(path, make_png(self._seen[0]), mode=0o600)
+            self._sight.keep_last(path)
 
     @property
     def is_typing(self) -> bool:
@@ -303,15 +295,7 @@ class QemuMachine:
     async def look(self) -> Frame:
         """Look at the screen."""
         self._check_running()
-        picture = self._env.workspace / f".screen-{self._child.pid}.ppm"
-        try:
-            await self._qmp.execute("screendump", {"filename": str(picture)})
-            data = _read(picture)
-        finally:
-            picture.unlink(missing_ok=True)
-        if self._seen is None or self._seen[0] != data:
-            self._seen = (data, make_frame(data))  # 40 ms for a large screen: only where something moved
-        return self._seen[1]
+        return await self._sight.look()
 
     @contextlib.asynccontextmanager
     async def paused(self) -> AsyncIterator[None]:
@@ -372,30 +356,9 @@ class QemuMachine:
         return bool(self._run.shape.nics) and has_outgoing(await self._qmp.monitor("info usernet"))
 
     async def observe(self) -> None:
-        """Put the disks' counters, a screen that changed and the new lines of a text screen on the bus.
-
-        A host without room for a picture is left to what QEMU says of its disk.
-        """
+        """Put the disks' counters, and what is new on the screen, on the bus."""
         self._env.emit(await self.disk_activity())
-        with contextlib.suppress(QmpFailed, OSError, ValueError):
-            frame = await self.look()
-            if new := self._movement.look(frame):
-                self._env.emit(ScreenChanged(frame.digest, cells=new))
-                await self._read_text()
-
-    async def _read_text(self) -> None:
-        if self._run.shape.arch is not Arch.AARCH64:
-            for line in self._text_screen.take(await self._read_text_screen()):
-                self._env.emit(OutputLine("screen", line))
-
-    async def _read_text_screen(self) -> bytes:
-        """Give VGA's text memory: 80 by 25 characters, each with its attribute."""
-        memory = self._env.workspace / f".text-{self._child.pid}"
-        try:
-            await self._qmp.execute("pmemsave", {"val": TEXT_ADDRESS, "size": TEXT_BYTES, "filename": str(memory)})
-            return _read(memory)
-        finally:
-            memory.unlink(missing_ok=True)
+        await self._sight.observe()
 
     async def _send_keys(self, keys: Sequence[tuple[str, bool]]) -> None:
         events = [{"type": "key", "data": {"down": down, "key": {"type": "qcode", "data": key}}} for key, down in keys]
@@ -569,18 +532,6 @@ def _trouble_error(name: str, data: Mapping[str, object], said: str) -> Osimager
     what = f"the guest's disk cannot be written on this host: {data.get('reason', 'I/O error')}"
     hint = "free some space, or set OSIMAGER_HOME to a folder on a larger disk"
     return PrerequisiteError(what, hint=hint, cause="host-disk-full")
-
-
-def _read(path: Path) -> bytes:
-    return path.read_bytes()
-
-
-def _publish_picture(partial: Path, path: Path) -> None:
-    """Move a screendump to `path`, as PNG."""
-    data = partial.read_bytes()
-    if not data.startswith(b"\x89PNG"):
-        partial.write_bytes(make_png(data))
-    partial.replace(path)
 
 
 def has_outgoing(usernet: str) -> bool:

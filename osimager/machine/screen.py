@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from osimager.aio import poll
 from osimager.machine.png import parse_ppm
 
-_CELL_WIDTH, _CELL_HEIGHT = 8, 16
+CELL_WIDTH, CELL_HEIGHT = 8, 16
 # A blinking cursor is one cell, a counting-down clock some; more than this moving is work being done.
 _MOST_RESTLESS = 24
 _RESTLESS_CHANGES = 2
@@ -44,7 +44,7 @@ def is_blank(frame: Frame) -> bool:
         return True
     if (frame.width, frame.height) != _NO_DISPLAY:
         return False
-    columns = frame.width // _CELL_WIDTH
+    columns = frame.width // CELL_WIDTH
     ground = frame.cells[0]
     return {at // columns for at, cell in enumerate(frame.cells) if cell != ground} == {_NO_DISPLAY_ROW}
 
@@ -83,10 +83,10 @@ async def wait_still(look: Look) -> None:
 def make_frame(ppm: bytes) -> Frame:
     """Give the frame of a PPM picture. Raises ValueError for anything else."""
     width, height, pixels = parse_ppm(ppm)
-    row, step = width * 3, _CELL_WIDTH * 3
+    row, step = width * 3, CELL_WIDTH * 3
     cells: list[int] = []
-    for top in range(0, height, _CELL_HEIGHT):
-        rows = [pixels[y * row : (y + 1) * row] for y in range(top, min(top + _CELL_HEIGHT, height))]
+    for top in range(0, height, CELL_HEIGHT):
+        rows = [pixels[y * row : (y + 1) * row] for y in range(top, min(top + CELL_HEIGHT, height))]
         if len(set(rows)) == 1 and rows[0] == rows[0][:3] * width:  # one colour all over: most of a text screen
             cells += [zlib.crc32(rows[0][:step] * len(rows))] * (row // step)
             cells += [zlib.crc32(rows[0][: row % step] * len(rows))] * (row % step != 0)
@@ -156,6 +156,8 @@ class Movement:
         return new
 
 
+# The resolutions of VGA's text modes, as QEMU draws them: 9 or 8 pixels a character.
+TEXT_SIZES = frozenset({(720, 400), (640, 400), (720, 350)})
 # VGA's text mode: 80 by 25 characters of code page 437 in physical memory, each followed by its attribute.
 TEXT_ADDRESS, TEXT_BYTES = 0xB8000, 80 * 25 * 2
 
@@ -176,9 +178,9 @@ class TextScreen:
     def __init__(self) -> None:
         self._shown: frozenset[str] = frozenset()
 
-    def take(self, memory: bytes) -> tuple[str, ...]:
+    def take(self, screen: Sequence[str]) -> tuple[str, ...]:
         """Give the lines that are new since the last look."""
-        lines = [line for line in parse_text_screen(memory) if line.strip()]
+        lines = [line for line in screen if line.strip()]
         new = tuple(line for line in lines if line not in self._shown)
         self._shown = frozenset(lines)
         return new

@@ -148,6 +148,17 @@ def kernel_alone(bench: Bench) -> tuple[str, ...]:
     return ("--iso", bench.iso({"vmlinuz": kernel, "boot/grub/grub.cfg": menu}))
 
 
+def silent_kernel(bench: Bench) -> tuple[str, ...]:
+    """The same out of GRUB's menu, which asks for no serial console: the panic is drawn on a framebuffer only."""
+    folder = "install.amd" if bench.arch == "x86_64" else "install.a64"
+    kernel = bench.extract(NETBOOT, f"/{folder}/vmlinuz", "vmlinuz")
+    image = bench.extract(NETBOOT, "/boot/grub/efi.img", "efi.img")
+    menu = b"set timeout=1\nmenuentry 'Install' {\n linux /vmlinuz console=tty0\n}\n"
+    files: dict[str, bytes | Path] = {"vmlinuz": kernel, "boot/grub/efi.img": image, "boot/grub/grub.cfg": menu}
+    iso = bench.iso(files, "-e", "boot/grub/efi.img", "-no-emul-boot")
+    return ("--boot", "menu", "--firmware", "uefi", "--iso", iso)
+
+
 def cut_initrd(bench: Bench) -> tuple[str, ...]:
     """debian-installer's kernel, with half of its RAM disk."""
     kernel = bench.extract(NETBOOT, "/install.amd/vmlinuz", "vmlinuz")
@@ -244,6 +255,7 @@ FAULTS: tuple[Fault, ...] = (
     # Kernels.
     Fault("no-initrd", "no-initrd", kernel_alone, "unknown-block(0,0)", quick=True),
     Fault("cut-initrd", "no-initrd", cut_initrd, "none that it can use"),
+    Fault("silent-no-initrd", "no-initrd", silent_kernel, "unknown-block(0,0)"),
     Fault("arm-no-initrd", "no-initrd", kernel_alone, "unknown-block(0,0)", arch="aarch64"),
     # The real debian-installer.
     Fault("open-question", "question", answers(NETBOOT, "localisation.cfg", _OPEN), "Select a language"),

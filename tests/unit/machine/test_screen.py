@@ -104,8 +104,11 @@ def test_first_screen_and_another_resolution_are_all_new() -> None:
 
 def test_text_screen_gives_its_new_lines() -> None:
     screen = TextScreen()
-    assert screen.take(text_memory("Booting…"[:7], "No bootable device.")) == ("Booting", "No bootable device.")
-    assert screen.take(text_memory("Booting", "No bootable device.", "", "boot:")) == ("boot:",)
+    assert screen.take(parse_text_screen(text_memory("Booting…"[:7], "No bootable device."))) == (
+        "Booting",
+        "No bootable device.",
+    )
+    assert screen.take(parse_text_screen(text_memory("Booting", "No bootable device.", "", "boot:"))) == ("boot:",)
 
 
 @pytest.mark.parametrize("memory", [b"\xff" * 4000, bytes(range(1, 26)) * 160, b""])
