@@ -93,6 +93,7 @@ class BuildLayers:
         self._owners = owners
         self._store = LayerStore(env.places)
         self._making: AsyncExitStack | None = None
+        self._publishing = asyncio.Lock()
         self._wakes = True
         self._top = _Top(env.workspace, 0, None)
         self._sizes: dict[str, int] = {}
@@ -278,8 +279,11 @@ class BuildLayers:
         self._owners.publishing.create_task(self._publish_beside(top.new, content, making))
 
     async def _publish_beside(self, new: NewLayer, content: Content, making: AsyncExitStack | None) -> None:
+        """Publish after the layers below: whoever finds a layer has those that it stands on."""
         try:
-            await in_thread(lambda: new.publish(content))
+            async with self._publishing:
+                if self._store.is_published(new.parent):
+                    await in_thread(lambda: new.publish(content))
         except (OsimagerError, OSError) as exc:
             self._env.emit(Notice(f"the layer of {content.name} is not kept: {exc}", "warning"))
         finally:

@@ -27,7 +27,7 @@ from osimager.paths import Places
 from osimager.plan.digests import Inputs, StageKey
 
 ACCESS, MACHINE, MEMORY = "access.json", "machine", "memory"
-_RECORD, _HELD, _GONE = "layer.json", "held", ".gone-"
+_RECORD, _HELD, _GONE, _LOCKS = "layer.json", "held", ".gone-", "locks"
 _VERSION = 1
 _MOST_LIMIT_BYTES = 50 << 30
 
@@ -92,13 +92,17 @@ class Layer:
 
     @property
     def size_bytes(self) -> int:
-        """Give what the layer takes on this host's disk."""
-        return _disk_usage(self.folder)
+        """Give what the layer takes on this host's disk; 0 for one that has gone meanwhile."""
+        with contextlib.suppress(FileNotFoundError):
+            return _disk_usage(self.folder)
+        return 0
 
     @property
     def used_at(self) -> float:
-        """Give when a build last used it, in seconds since the epoch."""
-        return (self.folder / _RECORD).stat().st_mtime
+        """Give when a build last used it, in seconds since the epoch; 0 for one that has gone meanwhile."""
+        with contextlib.suppress(FileNotFoundError):
+            return (self.folder / _RECORD).stat().st_mtime
+        return 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +156,7 @@ class LayerStore:
 
     def __init__(self, places: Places) -> None:
         self.folder = places.layers
+        self._store_lock = self.folder / ".lock"
 
     def load(self) -> list[Layer]:
         """Give every published layer, damaged ones too, the oldest first."""
@@ -166,16 +171,20 @@ class LayerStore:
         """
         if not digest or not self.folder.is_dir():
             return None
-        found = [layer for path in self.folder.glob(f"{digest}.*") if (layer := _load(path / _RECORD)) is not None]
-        found.sort(key=lambda layer: layer.created, reverse=True)
-        found.sort(key=lambda layer: bool(layer.memory) if memory is None else layer.memory != memory)
-        with locked(self.folder / ".lock"):
+        with locked(self._store_lock):
+            found = [layer for path in self.folder.glob(f"{digest}.*") if (layer := _load(path / _RECORD)) is not None]
+            found.sort(key=lambda layer: layer.created, reverse=True)
+            found.sort(key=lambda layer: bool(layer.memory) if memory is None else layer.memory != memory)
             for layer in found:
                 with ExitStack() as held:
                     if self._hold_chain(layer, held):
                         holds.enter_context(held.pop_all())
                         return layer
         return None
+
+    def is_published(self, parent: str) -> bool:
+        """Tell whether a layer in the making may be published on `parent`: that is there, or there is to be none."""
+        return not parent or (self.folder / parent / _RECORD).exists()
 
     def is_there(self, digest: str) -> bool:
         """Tell whether a build would find a whole layer of this digest."""
@@ -186,7 +195,7 @@ class LayerStore:
     def open_new(self, key: StageKey, parent: str) -> Iterator[NewLayer]:
         """Make the folder of a new layer on that of `parent`; unless it is published when the block ends, it goes."""
         make_folder(self.folder, private=True)
-        with locked(self.folder / ".lock"):
+        with locked(self._store_lock):
             folder = make_folder(self.folder / f"{key.digest}.{os.urandom(4).hex()}", private=True)
             handle = _lock(folder / _HELD, fcntl.LOCK_SH)
         try:
@@ -198,29 +207,37 @@ class LayerStore:
 
     def making(self, digest: str) -> Path:
         """Give the lock file of who makes the layer of this digest."""
-        return make_folder(self.folder, private=True) / "locks" / f"{digest}.lock"
+        return make_folder(self.folder, private=True) / _LOCKS / f"{digest}.lock"
 
     def sweep(self) -> list[str]:
         """Remove what killed builds left unpublished, and what nobody will find again; give the folders' names."""
-        swept = []
-        with ExitStack() as stack:
-            if not self.folder.is_dir():
-                return []
-            stack.enter_context(locked(self.folder / ".lock"))
-            names = {path.name for path in self.folder.glob("*/")}
-            for path in self.folder.glob("*/"):
-                layer = _load(path / _RECORD)
-                is_whole = layer is not None and (not layer.parent or layer.parent in names)
-                if path.name != "locks" and not is_whole and self._remove(path):
-                    swept.append(path.name)
-        return swept
+        if not self.folder.is_dir():
+            return []
+        with locked(self._store_lock):
+            return self._sweep()
+
+    def _sweep(self) -> list[str]:
+        """Sweep. The caller has the store's lock."""
+        found = {path: _load(path / _RECORD) for path in self.folder.glob("*/") if path.name != _LOCKS}
+        parents = {path.name: layer.parent for path, layer in found.items() if layer is not None}
+
+        def is_whole(name: str) -> bool:
+            return name in parents and (not parents[name] or is_whole(parents[name]))
+
+        return [path.name for path in found if not is_whole(path.name) and self._remove(path)]
 
     def gc(self, limit_bytes: int | None = None) -> list[Layer]:
         """Remove the least recently used layers until all take at most `limit_bytes`; give those that went.
 
         One in use stays, and so does one that another stands on. None: half of what the disk has for layers.
         """
-        self.sweep()
+        make_folder(self.folder, private=True)
+        with locked(self._store_lock):
+            self._sweep()
+            return self._collect(limit_bytes)
+
+    def _collect(self, limit_bytes: int | None) -> list[Layer]:
+        """Collect. The caller has the store's lock: no other process finds or removes anything meanwhile."""
         layers = self.load()
         sizes = {layer.folder.name: layer.size_bytes for layer in layers}
         if limit_bytes is None:
@@ -229,7 +246,8 @@ class LayerStore:
         kept = sorted(layers, key=lambda layer: (layer.used_at, -layer.index))
         while sum(sizes.values()) > limit_bytes:
             below = {layer.parent for layer in kept}
-            victim = next((layer for layer in kept if layer.folder.name not in below and self._collect(layer)), None)
+            free = (layer for layer in kept if layer.folder.name not in below)
+            victim = next((layer for layer in free if self._remove(layer.folder)), None)
             if victim is None:
                 break
             kept.remove(victim)
@@ -238,12 +256,8 @@ class LayerStore:
         return gone
 
     def _default_limit(self, taken_bytes: int) -> int:
-        free_bytes = shutil.disk_usage(make_folder(self.folder, private=True)).free
+        free_bytes = shutil.disk_usage(self.folder).free
         return min(_MOST_LIMIT_BYTES, (taken_bytes + free_bytes) // 2)
-
-    def _collect(self, layer: Layer) -> bool:
-        with locked(self.folder / ".lock"):
-            return self._remove(layer.folder)
 
     def _remove(self, folder: Path) -> bool:
         """Remove a folder that nobody holds. The caller has the store's lock."""

@@ -182,6 +182,7 @@ def step_inputs(step: Step) -> dict[str, object]:
         "program": step.program,
         "destination": step.destination,
         "mode": step.mode,
+        "folder": step.folder,
         **{f"inputs.{name}": digest for name, _, digest in (text.rpartition(":") for text in step.inputs)},
     }
 
