@@ -94,6 +94,39 @@ async def supervised(*watchers: Coroutine[Any, Any, object]) -> AsyncIterator[as
         raise first_cause(group_error) from group_error
 
 
+ServeClient = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    serve: ServeClient, listen: Callable[[ServeClient], Awaitable[asyncio.Server]]
+) -> AsyncIterator[asyncio.Server]:
+    """Let `serve` talk to each client of the server that `listen` starts; with the block they are all gone."""
+    clients: set[asyncio.Task[None]] = set()
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        clients.add(task)
+        try:
+            await serve(reader, writer)
+        except (ConnectionError, asyncio.CancelledError):
+            pass  # asyncio's own callback would complain of a cancelled client
+        finally:
+            clients.discard(task)
+            writer.close()
+
+    server = await listen(take)
+    try:
+        yield server
+    finally:
+        server.close()
+        for client in clients:
+            client.cancel()
+        while clients:
+            await asyncio.wait(set(clients))
+
+
 async def poll(
     attempt: Callable[[], Awaitable[T | None]], *, first_s: float = 0.1, most_s: float = 1.0, factor: float = 1.5
 ) -> T:

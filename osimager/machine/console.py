@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Protocol
 
+from osimager.aio import serving
 from osimager.errors import PrerequisiteError
 from osimager.kept import make_folder
 
@@ -43,31 +44,15 @@ async def serving_console(console: RawConsole, path: Path) -> AsyncIterator[Path
     if len(str(path).encode()) > _SOCKET_PATH_BYTES:
         raise PrerequisiteError(f"the socket's path is too long: {path}", hint="set OSIMAGER_HOME to a shorter folder")
     make_folder(path.parent, private=True).chmod(0o700)
-    clients: set[asyncio.Task[None]] = set()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        clients.add(task)
-        try:
-            await _serve_client(console, reader, writer)
-        except (ConnectionError, asyncio.CancelledError):
-            pass  # asyncio's own callback would complain of a cancelled client
-        finally:
-            clients.discard(task)
-            writer.close()
-
     _remove(path)
-    server = await asyncio.start_unix_server(serve, path)
     try:
-        os.chmod(path, 0o600)  # noqa: PTH101  one system call on a socket of our own
-        yield path
+        async with serving(
+            lambda reader, writer: _serve_client(console, reader, writer),
+            lambda serve: asyncio.start_unix_server(serve, path),
+        ):
+            os.chmod(path, 0o600)  # noqa: PTH101  one system call on a socket of our own
+            yield path
     finally:
-        server.close()
-        for client in clients:
-            client.cancel()
-        while clients:
-            await asyncio.wait(set(clients))
         _remove(path)
 
 
