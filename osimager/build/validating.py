@@ -77,6 +77,11 @@ def _answer_files(configuration: Configuration, target: str) -> Iterator[AnswerF
         )
 
 
+def _nameless(file: AnswerFile) -> AnswerFile:
+    """Give the file without its target: what is said of many targets is said once."""
+    return dataclasses.replace(file, target="")
+
+
 def _with_problems(
     each: Checked, failures: Sequence[ConfigError], problems: Sequence[Problem], missing: Sequence[str]
 ) -> Checked:
@@ -88,7 +93,9 @@ def _with_problems(
         if not problem.is_warning
     ]
     unique = {(error.what, error.where, error.hint): error for error in (*each.errors, *errors)}
-    warnings = [str(problem) for problem in problems if problem.is_warning]
+    warnings = [
+        str(dataclasses.replace(problem, file=_nameless(problem.file))) for problem in problems if problem.is_warning
+    ]
     return dataclasses.replace(
         each,
         errors=tuple(unique.values()),

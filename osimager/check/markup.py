@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 from xml.etree import ElementTree
 from xml.parsers.expat import ExpatError
@@ -81,13 +81,7 @@ async def check_xml(_version: str, files: Sequence[tuple[str, str]]) -> Sequence
 
 async def check_autoyast(_version: str, files: Sequence[tuple[str, str]]) -> Sequence[Finding]:
     """Check root, namespace and sections of AutoYaST profiles, and that what the build needs is in them."""
-    found: list[Finding] = []
-    for index, (_, text) in enumerate(files):
-        root, problems = _parse(index, text)
-        found += problems
-        if root is not None:
-            found += [Finding(index, None, what, hint) for what, hint in _autoyast_problems(root)]
-    return found
+    return _check_each(files, _autoyast_problems)
 
 
 def _autoyast_problems(root: ElementTree.Element) -> Iterator[tuple[str, str | None]]:
@@ -112,13 +106,7 @@ def _autoyast_problems(root: ElementTree.Element) -> Iterator[tuple[str, str | N
 
 async def check_unattend(_version: str, files: Sequence[tuple[str, str]]) -> Sequence[Finding]:
     """Check root, namespace, passes and components of Windows' answer files."""
-    found: list[Finding] = []
-    for index, (_, text) in enumerate(files):
-        root, problems = _parse(index, text)
-        found += problems
-        if root is not None:
-            found += [Finding(index, None, what, hint) for what, hint in _unattend_problems(root)]
-    return found
+    return _check_each(files, _unattend_problems)
 
 
 def _unattend_problems(root: ElementTree.Element) -> Iterator[tuple[str, str | None]]:
@@ -152,13 +140,7 @@ def _component_problems(component: ElementTree.Element, setup_pass: str) -> Iter
 
 async def check_xcpng(_version: str, files: Sequence[tuple[str, str]]) -> Sequence[Finding]:
     """Check root and elements of XCP-ng's answer files, and that what it would ask for is in them."""
-    found: list[Finding] = []
-    for index, (_, text) in enumerate(files):
-        root, problems = _parse(index, text)
-        found += problems
-        if root is not None:
-            found += [Finding(index, None, what, hint) for what, hint in _xcpng_problems(root)]
-    return found
+    return _check_each(files, _xcpng_problems)
 
 
 def _xcpng_problems(root: ElementTree.Element) -> Iterator[tuple[str, str | None]]:
@@ -171,6 +153,19 @@ def _xcpng_problems(root: ElementTree.Element) -> Iterator[tuple[str, str | None
     for name in ("primary-disk", "source", "root-password", "admin-interface", "keymap", "timezone"):
         if name not in names:
             yield f"{name} is missing", None
+
+
+def _check_each(
+    files: Sequence[tuple[str, str]], problems_of: Callable[[ElementTree.Element], Iterator[tuple[str, str | None]]]
+) -> Sequence[Finding]:
+    """Give what is wrong with each text: its form, or else what `problems_of` says of its root."""
+    found: list[Finding] = []
+    for index, (_, text) in enumerate(files):
+        root, problems = _parse(index, text)
+        found += problems
+        if root is not None:
+            found += [Finding(index, None, what, hint) for what, hint in problems_of(root)]
+    return found
 
 
 def _parse(index: int, text: str) -> tuple[ElementTree.Element | None, list[Finding]]:

@@ -133,8 +133,12 @@ def _tell(checked: Sequence[Checked]) -> None:
     needing = [each for each in checked if each.needs]
     for skipped in sorted({text for each in checked for text in each.not_validated}):
         click.echo(f"not validated: {skipped}", err=True)
-    for warning in dict.fromkeys(text for each in checked for text in each.warnings):
-        click.echo(f"warning: {warning}", err=True)
+    warned: dict[str, list[str]] = {}
+    for each in checked:
+        for text in each.warnings:
+            warned.setdefault(text, []).append(each.target)
+    for text, targets in warned.items():
+        click.echo(f"warning: {_names(targets)}: {text}", err=True)
     missing = sorted({each.missing_iso for each in checked if each.missing_iso})
     if missing:
         named = f"{', '.join(missing[:3])}{' …' if len(missing) > 3 else ''}"
@@ -154,5 +158,8 @@ def _unique(checked: Sequence[Checked]) -> list[ConfigError]:
 
 
 def _naming(error: ConfigError, targets: list[str]) -> ConfigError:
-    more = f" and {len(targets) - 1} more" if len(targets) > 1 else ""
-    return ConfigError(f"{targets[0]}{more}: {error.what}", where=error.where, hint=error.hint)
+    return ConfigError(f"{_names(targets)}: {error.what}", where=error.where, hint=error.hint)
+
+
+def _names(targets: list[str]) -> str:
+    return targets[0] + (f" and {len(targets) - 1} more" if len(targets) > 1 else "")

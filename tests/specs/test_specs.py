@@ -169,6 +169,8 @@ def test_what_renders_nothing_is_a_known_few_and_says_what_it_needs(rendered: Re
     nothing = [(entry, found) for entry, _, found in rendered.configurations if not found.sections.files]
     assert {entry.dist for entry, _ in nothing} == {*NO_ANSWERS.split()}
     assert all(found.sections.needs and found.sections.status is None for _, found in nothing)
+    renders = {found.sections.status for _, _, found in rendered.configurations if found.sections.files}
+    assert renders == {"installed", "boots", "renders"}
     assert len({str(entry) for entry, _ in nothing}) < 25
 
 

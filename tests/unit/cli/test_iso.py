@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import http.server
 import os
+import pty
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -178,3 +182,23 @@ def test_gc_clears_what_is_not_used(run: Run, catalogue: Path) -> None:
     assert path.exists()
     assert str(path) in run("iso", "gc").out
     assert not path.exists()
+
+
+def test_a_terminal_has_a_bar_and_the_path_stays_alone_on_stdout(catalogue: Path, places: Places) -> None:
+    main, secondary = pty.openpty()
+    words = ("iso", "fetch", "own-1", "--arch", "x86_64", "--project", str(catalogue))
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
+    child = subprocess.Popen(
+        [sys.executable, "-m", "osimager", *words], stdout=subprocess.PIPE, stderr=secondary, env=environment
+    )
+    os.close(secondary)
+    out, _err = child.communicate(timeout=120)
+    shown = b""
+    with contextlib.suppress(OSError):  # EIO: the other end is closed
+        while part := os.read(main, 65536):
+            shown += part
+    os.close(main)
+    assert child.returncode == 0
+    assert out.decode() == f"{next((places.isos / 'sha256').glob('*.iso'))}\n"
+    assert "━".encode() in shown
+    assert b"own-1" in shown
