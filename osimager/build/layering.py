@@ -96,6 +96,7 @@ class BuildLayers:
         self._publishing = asyncio.Lock()
         self._wakes = True
         self._top = _Top(env.workspace, 0, None)
+        self._unkept = 0
         self._sizes: dict[str, int] = {}
         self._since = env.clock.monotonic()
 
@@ -254,7 +255,8 @@ class BuildLayers:
         if self._use.keep and index < len(self._keys) and (index == 0 or below):
             new = self._owners.held.enter_context(self._store.open_new(self._keys[index], below))
             return _Top(new.folder, index, new)
-        return _Top(make_folder(self._env.workspace / f"drives-{index}", private=True), index, None)
+        self._unkept += 1
+        return _Top(make_folder(self._env.workspace / f"drives-{self._unkept}", private=True), index, None)
 
     def _is_kept(self, folder: Path) -> bool:
         return folder.parent == self._store.folder

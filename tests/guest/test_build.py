@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shlex
 import subprocess
@@ -14,18 +15,17 @@ import pytest
 from tests.guest.lab import HOME, Ran, run, ssh, started
 
 pytestmark = [pytest.mark.guest]
+BUILD = ("build", "debian-12", "--arch", "x86_64", "--iso", "debian-12-made", "--json")
 STEP = "#!/bin/sh\nset -e\necho made-by-the-step > /etc/step-ran\necho a line of the step\n"
 LOOK = "cat /etc/machine-id; cat /etc/ssh/ssh_host_ed25519_key.pub; cat /etc/step-ran; getent passwd osimager || true"
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Ran:
-    """One build, BIOS, with a step of its own; made media included."""
+    """One build, BIOS, with a step of its own; made media included, and a real install, whatever was built before."""
     step = tmp_path_factory.mktemp("steps") / "mark.sh"
     step.write_text(STEP)
-    ran = run(
-        "build", "debian-12", "--arch", "x86_64", "--iso", "debian-12-made", "--step", step, "--json", deadline_s=1500
-    )
+    ran = run(*BUILD, "--step", step, "--force", deadline_s=1500)
     assert ran.status == 0, ran.err
     return ran
 
@@ -77,3 +77,26 @@ def test_clone_has_an_identity_of_its_own_and_lets_the_seeds_key_in(
     assert step == "made-by-the-step"
     # `image run` makes its own account of that name; the build's is gone, so it is a new one without sudoers of ours.
     assert len(account) == 1
+
+
+def test_build_of_what_has_not_changed_gives_the_image_that_is_there(built: Ran, tmp_path: Path) -> None:
+    step = tmp_path / "mark.sh"
+    step.write_text(STEP)
+    ran = run(*BUILD, "--step", step, deadline_s=300)
+    assert ran.status == 0, ran.err
+    [published], [again] = (each.of_kind("image_published") for each in (built, ran))
+    assert again["path"] == published["path"]
+    assert ran.of_kind("machine_started") == []
+
+
+def test_step_that_changed_is_all_that_runs_again_in_the_machine_that_was_saved(built: Ran, tmp_path: Path) -> None:
+    step = tmp_path / "mark.sh"
+    step.write_text(f"{STEP}echo {os.urandom(4).hex()} >/etc/never-seen\n")
+    ran = run(*BUILD, "--step", step, "--no-verify", deadline_s=1500)
+    assert ran.status == 0, ran.err
+    skipped = [event["of"] for event in ran.of_kind("stage_changed") if event["to"] == "SKIPPED"]
+    assert skipped == ["INSTALL", "SEED", "VERIFY"]
+    assert [event["name"] for event in ran.of_kind("step_started")] == ["mark"]
+    [machine] = ran.of_kind("machine_started")
+    assert machine["role"] == "target"
+    assert "-incoming" in machine["argv"]

@@ -13,7 +13,7 @@ from osimager.media.iso import extract_boot_files, inspect_iso
 from tests.guest.lab import HOME, find_processes, interrupt, run, started, wait_for_event, wait_until
 
 pytestmark = [pytest.mark.guest]
-BUILD = ("build", "debian-12", "--arch", "x86_64", "--iso", "debian-12-made", "--no-verify", "--json")
+BUILD = ("build", "debian-12", "--arch", "x86_64", "--iso", "debian-12-made", "--force", "--no-verify", "--json")
 
 
 def is_installer_start(event: dict[str, object]) -> bool:

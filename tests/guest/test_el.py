@@ -53,6 +53,7 @@ class Shelf:
             f"sha256:{self.sha256}",
             "--project",
             self.folder,
+            "--force",
             "--json",
         )
         return run("build", self.target, *fixed, *more, *words, deadline_s=DEADLINE_S)

@@ -26,7 +26,7 @@ defs:
 @pytest.mark.parametrize(("arch", "firmware"), [("x86_64", "uefi"), ("aarch64", "uefi")])
 def test_whole_image_is_built_and_verified(arch: str, firmware: str) -> None:
     words = ("debian-12", "--arch", arch, "--firmware", firmware, "--iso", "debian-12-made")
-    ran = run("build", *words, "--json", deadline_s=3600)
+    ran = run("build", *words, "--force", "--json", deadline_s=3600)
     assert ran.status == 0, ran.err
     [published] = ran.of_kind("image_published")
     assert run("image", "path", "debian-12", "--arch", arch, "--firmware", firmware).out == f"{published['path']}\n"
@@ -49,7 +49,7 @@ def test_static_address_is_the_images_own(tmp_path: Path) -> None:
         "--ip",
         "192.168.77.10",
     )
-    ran = run("build", *words, "--step", look, "--json", cwd=tmp_path, deadline_s=1800)
+    ran = run("build", *words, "--step", look, "--force", "--json", cwd=tmp_path, deadline_s=1800)
     assert ran.status == 0, ran.err
     said = [event["text"] for event in ran.of_kind("output_line") if event["source"] == "look"]
     assert any("192.168.77.10/24" in line for line in said)
@@ -59,7 +59,16 @@ def test_static_address_is_the_images_own(tmp_path: Path) -> None:
 
 def test_offline_guest_installs_from_a_seed() -> None:
     ran = run(
-        "build", "debian-12", "--arch", "x86_64", "--iso", "debian-12-made", "--offline", "--json", deadline_s=1800
+        "build",
+        "debian-12",
+        "--arch",
+        "x86_64",
+        "--iso",
+        "debian-12-made",
+        "--offline",
+        "--force",
+        "--json",
+        deadline_s=1800,
     )
     assert ran.status == 0, ran.err
     assert ran.of_kind("answer_fetched") == []
@@ -85,7 +94,9 @@ def test_medium_never_seen_with_names_of_its_own(needs: Callable[[str], Path], t
         ).stdout.partition("Volume Id    : ")[2].partition("\n")[0].strip("' "), "-o", iso, tree],
         check=True,
     )  # fmt: skip
-    ran = run("build", "debian-12", "--arch", "x86_64", "--iso", iso, "--no-verify", "--json", deadline_s=1800)
+    ran = run(
+        "build", "debian-12", "--arch", "x86_64", "--iso", iso, "--force", "--no-verify", "--json", deadline_s=1800
+    )
     assert ran.status == 0, ran.err
 
 
@@ -125,8 +136,10 @@ def _has_no_process(build: str) -> bool:
 
 def test_twenty_kills_at_random_moments_leave_nothing_and_the_next_build_works() -> None:
     moments = random.Random(20)
-    for _ in range(20):
-        with started("build", "debian-12", "--arch", "x86_64", "--iso", "debian-12-made", "--json") as child:
+    for turn in range(20):
+        made_anew = ["--force"] if turn % 2 else []  # every other goes on from what those before it left
+        words = ("build", "debian-12", "--arch", "x86_64", "--iso", "debian-12-made", *made_anew, "--json")
+        with started(*words) as child:
             event = wait_for_event(child, lambda event: event["kind"] == "stage_changed")
             wait_until(lambda: child.poll() is not None, deadline_s=moments.uniform(0, 75))
             child.kill()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from osimager.build.layers import MACHINE, MEMORY
 from osimager.redact import MASK
 from tests.cores import find_cores, make_secrets, secrets_line
 from tests.guest.lab import ENVIRONMENT, HOME, OSIMAGER
@@ -136,10 +137,10 @@ def build(home: Path, *words: str) -> tuple[int, dict[str, str]]:
 
 
 def kept_files(home: Path) -> Iterator[tuple[str, str]]:
-    """Give every file that is kept, but for disks, ISOs and the user's own configuration."""
+    """Give every file that is kept, but for guests' disks and memory, ISOs and the user's own configuration."""
     for folder in ("data", "cache"):
         for path in (home / folder).rglob("*"):
-            if path.is_file() and path.suffix not in (".qcow2", ".iso"):
+            if path.is_file() and path.suffix not in (".qcow2", ".iso") and path.name not in (MACHINE, MEMORY):
                 yield str(path.relative_to(home)), path.read_bytes().decode("latin-1")
 
 

@@ -16,6 +16,14 @@ OBEY_BUTTON = bytes.fromhex("ba0206 b80001 ef ba0006 ed f6c401 74fa") + SHUTDOWN
 ECHO_SERIAL = bytes.fromhex("bafd03 ec a801 74fb baf803 ec ee ebf1")
 # Echo what is typed to the screen, by BIOS call, and to the serial port; an Enter begins a new line on both.
 ECHO_KEYS = bytes.fromhex("b400 cd16 b40e bb0700 cd10 baf803 ee 3c0d 75ed b00a b40e cd10 ee ebe4")
+# Write 1.5 MiB to the first disk, 32 KiB a time, each beginning with this sector (INT 13h, AH=43h); then S5.
+INSTALL = (
+    bytes.fromhex(
+        "be007e c7041000 c744024000 c74404007c c744060000 66c7440800000000 66c7440c00000000 b93000"
+        "b80043 b280 cd13 83440840 e2f3"
+    )
+    + SHUTDOWN
+)
 
 
 def make_boot_sector(text: str, ending: bytes) -> bytes:

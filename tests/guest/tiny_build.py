@@ -27,7 +27,7 @@ iso: ./tiny.iso
 defs: {build_user: tiny}
 installer: {boot: [menu]}
 access: {user: tiny}
-machine: {memory: 32M, minimum_memory: 32M, cpus: 1, disk_size: 1M}
+machine: {memory: 32M, minimum_memory: 32M, cpus: 1, disk_size: 4M}
 """
 _SERVED = (
     _SPEC.replace(
