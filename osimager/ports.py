@@ -30,7 +30,11 @@ class Machine(Protocol):
 
     @property
     def endpoint(self) -> Endpoint:
-        """Give the forward to the guest's SSH port."""
+        """Give the forward to the guest's SSH port, or its own address on a bridge."""
+        ...
+
+    async def find_endpoint(self) -> Endpoint:
+        """Give the endpoint as soon as there is one: a guest on a bridge has to get an address first."""
         ...
 
     async def wait_end(self) -> EndReason:

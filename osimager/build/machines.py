@@ -96,7 +96,7 @@ async def _wake(
         try:
             machine = await attempt.enter_async_context(_start(plan, base, layers, rig, env))
             async with asyncio.timeout(_WAKE_S):
-                (await wait_banner(machine.endpoint, env.emit)).close()
+                (await wait_banner(await machine.find_endpoint(), env.emit)).close()
         except (OsimagerError, OSError) as exc:  # a deadline is an OSError too
             env.emit(Notice(f"the saved memory does not go on ({exc or 'it does not answer'}): the disk is booted"))
         else:
@@ -131,7 +131,7 @@ async def open_guest(
     An error in the block is attended to, its logs fetched first, before it is passed on.
     """
     key = base.credentials.key
-    async with open_ssh(machine.endpoint, plan.access, key, env) as guest:
+    async with open_ssh(await machine.find_endpoint(), plan.access, key, env) as guest:
         if plan.access.password is not None:
             await plant_key(guest, plan.access, key)
         if machine.is_woken:

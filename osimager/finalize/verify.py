@@ -98,13 +98,13 @@ async def verify(image: Path, plan: SealPlan, sealed: Sealed, means: Means, env:
         means.make_seed(seed, LABEL, _seed_files(name, means.public_line, env))
         async with means.start(overlay, (seed,)) as machine:
             if sealed.cloud_init:
-                async with means.open_ssh(machine.endpoint, USER) as guest:
+                async with means.open_ssh(await machine.find_endpoint(), USER) as guest:
                     seen = parse_seen(await guest.read(_LOOK.replace("BUILD_USER", plan.build_user), deadline_s=1200))
                 accepted = await means.find_accepted(machine.endpoint)
                 checks = (*_check_access(accepted), *check_seen(seen, plan, sealed, hostname=name))
             else:
                 # Nobody's key but the configuration's opens it: sshd's answer is as far as we come.
-                accepted = await means.find_accepted(machine.endpoint)
+                accepted = await means.find_accepted(await machine.find_endpoint())
                 checks = (*_check_access(accepted), _check_logins(sealed))
     finally:
         overlay.unlink(missing_ok=True)

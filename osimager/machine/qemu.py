@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import re
 import signal
 import socket
 from collections import deque
@@ -24,6 +23,7 @@ from osimager.errors import GuestGone, MachineError, OsimagerError, Prerequisite
 from osimager.events import DiskActivity, MachineEnded, MachineStarted, Notice, OutputLine, QmpEvent
 from osimager.machine.causes import PANIC, StuckGuest, find_last_word
 from osimager.machine.deaths import explain_death
+from osimager.machine.endpoint import ask_endpoint, has_outgoing
 from osimager.machine.keyboard import Console, parse_lines, run_keys
 from osimager.machine.memory import count_oom_kills
 from osimager.machine.orphan import ended_with_us
@@ -33,6 +33,7 @@ from osimager.machine.screen import Frame
 from osimager.machine.serial import SerialLog
 from osimager.machine.sight import Sight
 from osimager.machine.snapshot import SavedMemory, fill_ram, load_memory, open_ram, save_memory
+from osimager.machine.tap import Neighbour, open_taps, with_macs
 from osimager.plan.argv import Channels, Display, MachineFiles, render_argv, render_boot_config, render_overlay
 from osimager.plan.facts import Accelerator, HostFacts
 from osimager.plan.model import MachineShape
@@ -46,8 +47,6 @@ _QUIT_S, _TERM_S, _DRAIN_S = 3.0, 2.0, 2.0
 _LAST_WORDS_S = 1.0  # for what the console still says of a panic
 _LAST_WORDS_LINES = 60
 _STDERR_LINES = 60
-_USERNET_PORT = re.compile(r"^\s*TCP\[HOST_FORWARD\]\s+\d+\s+(\S+)\s+(\d+)\s", re.MULTILINE)
-_USERNET_OUTGOING = re.compile(r"^\s*TCP\[ESTABLISHED\]\s+\d+\s+(?!127\.)\S+\s", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,10 +95,13 @@ async def start_machine(run: MachineRun, env: Env) -> AsyncIterator[QemuMachine]
         near_qmp, far_qmp = _socketpair(stack)
         near_serial, far_serial = _socketpair(stack)
         ram = await _open_ram(run, stack)
+        shape = with_macs(run.shape, env.workspace.name)
+        taps, neighbour = await open_taps(shape, stack)
         channels = Channels(
             qmp_fd=far_qmp.fileno(),
             serial_fd=far_serial.fileno(),
             config_fd=_open_config(run.direct, stack),
+            taps=taps,
             ssh_port=run.ssh_port,
             ends_on_reset=run.ends_on_reset,
             display=run.display,
@@ -108,9 +110,9 @@ async def start_machine(run: MachineRun, env: Env) -> AsyncIterator[QemuMachine]
             incoming=run.saved is not None,
         )
         files = MachineFiles(disks=run.disks, cds=run.cds, variables=run.variables, fast_and_unsafe=run.fast_and_unsafe)
-        argv = render_argv(run.shape, run.host, files=files, channels=channels)
+        argv = render_argv(shape, run.host, files=files, channels=channels)
         extra = [handle for handle in (channels.config_fd, channels.ram_fd) if handle is not None]
-        passed = [channels.qmp_fd, channels.serial_fd, *extra]
+        passed = [channels.qmp_fd, channels.serial_fd, *taps, *extra]
         log = SerialLog(run.serial_log, env)
         stack.callback(log.close)
         async with (
@@ -121,7 +123,7 @@ async def start_machine(run: MachineRun, env: Env) -> AsyncIterator[QemuMachine]
             far_qmp.close()
             far_serial.close()
             env.emit(MachineStarted(run.role, child.pid, argv))
-            machine = QemuMachine(run, env, child, log, ram=ram)
+            machine = QemuMachine(run, env, child, log, ram=ram, neighbour=neighbour)
             reader, writer = await asyncio.open_connection(sock=near_serial)
             log.connect(writer)
             try:
@@ -164,7 +166,14 @@ class QemuMachine:
     """A running guest. Made by `start_machine`; the state is written by the supervisor alone."""
 
     def __init__(
-        self, run: MachineRun, env: Env, child: asyncio.subprocess.Process, log: SerialLog, *, ram: int | None = None
+        self,
+        run: MachineRun,
+        env: Env,
+        child: asyncio.subprocess.Process,
+        log: SerialLog,
+        *,
+        ram: int | None = None,
+        neighbour: Neighbour | None = None,
     ) -> None:
         self._run = run
         self._ram = ram
@@ -174,6 +183,7 @@ class QemuMachine:
         self._env = env
         self._child = child
         self._log = log
+        self._neighbour = neighbour
         self._qmp = Qmp(self._on_event)
         self._stderr: deque[str] = deque(maxlen=_STDERR_LINES)
         self._ended: asyncio.Future[EndReason] = asyncio.get_running_loop().create_future()
@@ -193,11 +203,19 @@ class QemuMachine:
 
     @property
     def endpoint(self) -> Endpoint:
-        """Give the forward to the guest's SSH port."""
+        """Give the forward to the guest's SSH port, or its own address on a bridge."""
         self._check_running()
+        if self._neighbour is not None and self._neighbour.address:
+            return Endpoint(self._neighbour.address, self._run.ssh_port)
         if self._endpoint is None:
             raise MachineError("this machine has no forward to its SSH port")
         return self._endpoint
+
+    async def find_endpoint(self) -> Endpoint:
+        """Give the endpoint as soon as there is one: on a bridge, when the guest has an address. Raises GuestGone."""
+        if self._neighbour is not None:
+            await self._neighbour.wait_address()
+        return self.endpoint
 
     @property
     def pid(self) -> int:
@@ -388,8 +406,7 @@ class QemuMachine:
                 await self._qmp.connect(near_qmp)
                 if self._run.saved is not None:
                     await load_memory(self._qmp, self._run.saved, shared=self._ram is not None)
-                if self._run.shape.nics:
-                    self._endpoint = _parse_endpoint(await self._qmp.monitor("info usernet"))
+                self._endpoint = await ask_endpoint(self._qmp, self._run.shape, self._run.ssh_port)
         except GuestGone:
             await asyncio.shield(self._ended)  # raises what the supervisor found
             raise
@@ -532,14 +549,3 @@ def _trouble_error(name: str, data: Mapping[str, object], said: str) -> Osimager
     what = f"the guest's disk cannot be written on this host: {data.get('reason', 'I/O error')}"
     hint = "free some space, or set OSIMAGER_HOME to a folder on a larger disk"
     return PrerequisiteError(what, hint=hint, cause="host-disk-full")
-
-
-def has_outgoing(usernet: str) -> bool:
-    """Tell whether `info usernet` lists a connection of the guest's own; those that come in are from loopback."""
-    return _USERNET_OUTGOING.search(usernet) is not None
-
-
-def _parse_endpoint(usernet: str) -> Endpoint | None:
-    """Read the forward's host port from `info usernet`."""
-    match = _USERNET_PORT.search(usernet)
-    return Endpoint(match[1], int(match[2])) if match else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from osimager.machine.qemu import has_outgoing
+from osimager.machine.endpoint import has_outgoing
 
 HEAD = """\
 Hub -1 (nic0-net):
