@@ -144,7 +144,7 @@ RULES: tuple[Rule, ...] = (
         r"(?i:an (?:unknown|unexpected) error (?:has )?occurr?ed)",
         r"(?i:an error (?:has )?occurr?ed(?: during|\. press enter))",
         r"There was an error running the (?:kickstart|%\w+) script",
-        r"The following error occurred while installing",
+        r"The following error occurred while installing|storage configuration failed",
         r"exception report$|Traceback \(most recent call first\)",
         r"Pane is dead|X startup failed, aborting",
         r"Unable to install GRUB|Failed to install the boot ?loader",

@@ -119,12 +119,14 @@ async def system(tmp_path: Path, env: Env) -> System:
     listing = (await run_tool(["debugfs", "-R", "ls -p /boot", root], deadline_s=60)).text
     [version] = re.findall(r"/vmlinuz-([^/]+)/", listing)
     (tmp_path / "report.service").write_text(REPORT)
-    wanted = "/etc/systemd/system/multi-user.target.wants/report.service"
+    # The target that cloud-init's generator wants where it finds a source; multi-user.target comes before cloud-final.
+    wanted = "/etc/systemd/system/cloud-init.target.wants/report.service"
     commands = tmp_path / "commands"
     commands.write_text(
         f"dump /boot/vmlinuz-{version} {tmp_path / 'vmlinuz'}\n"
         f"dump /boot/initrd.img-{version} {tmp_path / 'initrd'}\n"
         f"write {tmp_path / 'report.service'} /etc/systemd/system/report.service\n"
+        f"mkdir {wanted.rpartition('/')[0]}\n"
         f"symlink {wanted} /etc/systemd/system/report.service\n"
     )
     await run_tool(["debugfs", "-w", "-f", commands, root], deadline_s=DEADLINE_S)
@@ -137,7 +139,7 @@ async def system(tmp_path: Path, env: Env) -> System:
 async def running(system: System, arguments: str, *more: str | Path) -> AsyncIterator[asyncio.StreamReader]:
     """Boot the system and give its serial line. The kernel's line is in a file: it may hold the server's address."""
     config = system.folder / "boot.cfg"
-    config.write_text(f'[machine]\nappend = "root=LABEL=root rw quiet {arguments}"\n')
+    config.write_text(f'[machine]\nappend = "root=LABEL=root rw {arguments}"\n')
     argv = ["qemu-system-x86_64", *system.boot, "-readconfig", config, *more]
     async with open_child(argv, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, ask_s=0) as child:
         assert child.stdout is not None

@@ -37,6 +37,7 @@ LINES = [
     ("anaconda 34.25 exception report", "installer-error"),
     ("An error occurred. Press enter to start a shell", "installer-error"),
     ("There was an error running the kickstart script at line 31.", "installer-error"),
+    ("storage configuration failed: You have not defined a root partition (/)", "installer-error"),
     ("No bootable device.", "no-bootable-medium"),
     ("BdsDxe: No bootable option or device was found.", "no-bootable-medium"),
     ("UEFI Interactive Shell v2.2", "uefi-shell"),
