@@ -24,7 +24,8 @@ WAIT_S = 1.0
 _ECHO_S = 3.0
 _TRIES = 3
 _SLOWER = 4
-_QUEUE_BYTES, _KEY_BYTES = 15, 3  # one byte for a key that goes down, two for up
+_QUEUE_BYTES, _KEY_BYTES = 12, 3  # one byte for a key that goes down, two for up
+_STALLED_S = 30.0
 _SILENT_HANDFULS = 2
 _REACTION_S = 0.3
 _MOST_REPEATS = 1000
@@ -311,18 +312,21 @@ async def _type_until_seen(line: Sequence[Action], console: Console) -> bool:
 async def _type_echoed(line: Sequence[Action], console: Console, key_s: float) -> None:
     """Type a few keys at a time, and wait for their echo: what a busy guest has not taken from its keyboard is lost.
 
-    A PS/2 or USB keyboard keeps 16 bytes (hw/input/ps2.c), which is five keys; an isolinux prompt under load was seen
-    to lose six. Where nothing is echoed, the rest is typed slowly.
+    A PS/2 or USB keyboard keeps 16 bytes (hw/input/ps2.c), which is five keys: four are typed, since the last of the
+    ones before may still be there (a cursor that moves looks like an echo). Where nothing is echoed at all, the rest is
+    typed slowly; where something was, a guest that stalls is waited for (GRUB's editor was seen to, for six seconds).
     """
-    silent = 0
+    silent, heard = 0, False
     for keys in _handfuls(line):
-        if silent >= _SILENT_HANDFULS:
+        if silent >= _SILENT_HANDFULS and not heard:
             await _type(keys, console, key_s * _SLOWER)
             continue
         before = await console.look()
         await _type(keys, console, key_s / 4)  # its queue keeps them apart
         text = sum(isinstance(key, Press) and key.keys[-1] in _ECHOED for key in keys)
-        echoed = await _wait_echo(console, before, max(1, text), _ECHO_S if text else _REACTION_S)
+        most_s = (_STALLED_S if heard else _ECHO_S) if text else _REACTION_S
+        echoed = await _wait_echo(console, before, max(1, text), most_s)
+        heard = heard or (echoed and text > 0)
         silent = silent + (text > 0) if not echoed else 0
 
 

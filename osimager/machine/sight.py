@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from pathlib import Path
 
@@ -36,15 +37,17 @@ class Sight:
         self._movement = Movement()
         self._lines = TextScreen()
         self._glyphs = GlyphReader(qemu)
+        self._looking = asyncio.Lock()
 
     async def look(self) -> Frame:
-        """Look at the screen."""
+        """Look at the screen. Who types and who watches may do so at once, and there is one file for the picture."""
         picture = self._env.workspace / f".screen-{self._name}.ppm"
-        try:
-            await self._qmp.execute("screendump", {"filename": str(picture)})
-            data = _read(picture)
-        finally:
-            picture.unlink(missing_ok=True)
+        async with self._looking:
+            try:
+                await self._qmp.execute("screendump", {"filename": str(picture)})
+                data = _read(picture)
+            finally:
+                picture.unlink(missing_ok=True)
         if self._seen is None or self._seen[0] != data:
             self._seen = (data, make_frame(data))  # 40 ms for a large screen: only where something moved
         return self._seen[1]

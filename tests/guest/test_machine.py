@@ -84,6 +84,17 @@ async def test_restart_ends_an_installer(env: Env, host: HostFacts, events: list
     assert run.serial_log.stat().st_mode & 0o777 == 0o600
 
 
+async def test_two_who_look_at_the_screen_at_once_do_not_disturb_each_other(env: Env, host: HostFacts) -> None:
+    async with asyncio.timeout(LIMIT_S), start_machine(make_run(env, host, tiny.HANG), env) as machine:
+
+        async def look_often() -> int:
+            return sum([(await machine.look()).width > 0 for _ in range(30)])
+
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(look_often()) for _ in range(3)]
+    assert [task.result() for task in tasks] == [30, 30, 30]
+
+
 async def test_power_off_ends_a_machine(env: Env, host: HostFacts, events: list[Event]) -> None:
     async with asyncio.timeout(LIMIT_S), start_machine(make_run(env, host, tiny.SHUTDOWN), env) as machine:
         assert await machine.wait_end() is EndReason.GUEST_SHUTDOWN
