@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
@@ -24,8 +25,12 @@ from osimager.plan.model import Step, StepKind
 from osimager.provision.scripts import find_script, load_script, load_steps
 
 DEFAULT_PROFILE = "default"
-# Folders beside a playbook that Ansible reads by itself.
-_ANSIBLE_FOLDERS = ("roles", "tasks", "handlers", "templates", "vars", "group_vars", "host_vars")
+# Folders beside a playbook that Ansible reads by itself (its guide, "Sample directory layout"), `*_plugins` apart.
+_ANSIBLE_FOLDERS = (
+    *("roles", "tasks", "handlers", "templates", "files", "vars", "group_vars", "host_vars"),
+    *("library", "module_utils", "collections"),
+)
+_ANSIBLE_SETTINGS = "ansible.cfg"
 _MOST_FILE_BYTES = 64 << 20
 
 
@@ -159,7 +164,6 @@ class _Loader:
             raise ConfigError(
                 what, where=section.place, hint="hand it over as a variable: environment, or --extra-vars"
             )
-        beside = [path.parent / name for name in _ANSIBLE_FOLDERS]
         return dataclasses.replace(
             shared,
             name=path.stem,
@@ -169,7 +173,7 @@ class _Loader:
             environment=tuple(sorted({**dict(shared.environment), **variables}.items())),
             arguments=arguments,
             program=self.program,
-            inputs=(*shared.inputs, *(_digest(folder, path.parent) for folder in beside if folder.is_dir())),
+            inputs=(*shared.inputs, *(_digest(each, path.parent) for each in _find_beside(path))),
         )
 
     def find(self, name: str, place: Place) -> Path:
@@ -248,11 +252,36 @@ def _read(path: Path, place: Place) -> bytes:
         raise ConfigError(f"cannot read {path}: {exc.strerror}", where=place, hint="check the path") from exc
 
 
+def _find_beside(playbook: Path) -> list[Path]:
+    """Find what Ansible reads beside a playbook: its folders, its settings, and the files that the playbook names, or
+    one that it names.
+    """
+    beside = sorted(playbook.parent.iterdir())
+    folders = [
+        each
+        for each in beside
+        if each.is_dir() and re.fullmatch("|".join((*_ANSIBLE_FOLDERS, ".*_plugins")), each.name)
+    ]
+    found = [each for each in beside if each.name == _ANSIBLE_SETTINGS]
+    unread = [playbook]
+    while unread:
+        text = unread.pop().read_bytes()
+        named = [each for each in beside if each.is_file() and each not in (playbook, *found) and _is_named(each, text)]
+        found += named
+        unread += [each for each in named if each.stat().st_size <= _MOST_FILE_BYTES]
+    return [*folders, *found]
+
+
+def _is_named(path: Path, text: bytes) -> bool:
+    return re.search(rb"(?<![\w.-])" + re.escape(os.fsencode(path.name)) + rb"(?![\w-])", text) is not None
+
+
 def _digest(path: Path, base: Path) -> str:
-    """Give `NAME:sha256`; a folder's is taken over all its files with their names."""
+    """Give `NAME:sha256`; a folder's is taken over all its files, with their names and whether they are programs."""
     digest = hashlib.sha256()
     for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
         if file.is_file() and not re.search(r"__pycache__|\.pyc$", str(file)):
-            digest.update(f"{file.relative_to(path.parent)}\0{file.stat().st_size}\0".encode(errors="surrogateescape"))
+            about = f"{file.relative_to(path.parent)}\0{file.stat().st_size}\0{file.stat().st_mode & 0o111}\0"
+            digest.update(about.encode(errors="surrogateescape"))
             digest.update(file.read_bytes())
     return f"{path.relative_to(base) if path.is_relative_to(base) else path}:{digest.hexdigest()}"

@@ -99,6 +99,34 @@ def test_playbook_depends_on_the_roles_beside_it(make: Make) -> None:
     assert changed.inputs != step.inputs
 
 
+def test_playbook_depends_on_what_it_reads_beside_it(make: Make) -> None:
+    files = {
+        "specs/web/spec.yml": SPEC + "steps: [{ansible: play.yml}]\n",
+        "specs/web/play.yml": "- import_playbook: other.yml\n",
+        "specs/web/other.yml": "- hosts: all\n  vars_files: [vars.yml]\n  tasks: [{copy: {src: motd.conf}}]\n",
+        "specs/web/files/issue": "1\n",
+        "specs/web/filter_plugins/mine.py": "",
+        "specs/web/vars.yml": "a: 1\n",
+        "specs/web/motd.conf": "welcome\n",
+        "specs/web/ansible.cfg": "[defaults]\n",
+        "specs/web/unread.yml": "a: 1\n",
+    }
+    before = make(files)[-1].inputs
+    read = ["files", "filter_plugins", "ansible.cfg", "other.yml", "motd.conf", "vars.yml"]
+    assert [each.partition(":")[0] for each in before] == read
+    for name in ("files/issue", "filter_plugins/mine.py", "vars.yml", "motd.conf", "ansible.cfg", "other.yml"):
+        path = f"specs/web/{name}"
+        assert make({**files, path: files[path] + "# changed\n"})[-1].inputs != before
+    assert make({**files, "specs/web/unread.yml": "a: 2\n", "specs/web/new.yml": ""})[-1].inputs == before
+
+
+def test_input_that_becomes_a_program_is_another(make: Make, tmp_path: Path) -> None:
+    files = {"specs/web/spec.yml": SPEC + "steps: [{inline: ['true'], inputs: [tool]}]\n", "specs/web/tool": "1\n"}
+    before = make(files)[-1].inputs
+    (tmp_path / "specs/web/tool").chmod(0o755)
+    assert make(files)[-1].inputs != before
+
+
 @pytest.mark.parametrize("key", ["venv", "ansible_version"])
 def test_playbook_is_run_by_the_ansible_that_the_spec_names(make: Make, places: Places, key: str) -> None:
     files = {"specs/web/spec.yml": SPEC + f'{key}: "2.16"\nsteps: [{{ansible: play.yml}}]\n', "specs/web/play.yml": ""}
