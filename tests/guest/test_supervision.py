@@ -75,6 +75,18 @@ def test_console_is_read_and_logs_are_followed_until_the_build_ends(site: Site) 
     assert (console.returncode, logs.returncode) == (0, 0)
 
 
+def test_no_wait_ends_where_another_build_makes_what_is_needed(site: Site) -> None:
+    shared = [word for word in site.words if word != "--force"]
+    with started(*shared, "--json", home=site.home) as child:
+        wait_for_event(child, is_up)
+        ran = run(*shared, "--no-wait", home=site.home)
+        child.send_signal(signal.SIGINT)
+        child.communicate(timeout=60)
+    assert ran.status == 75
+    assert "error: another osimager holds" in ran.err
+    site.assert_swept()
+
+
 # On a terminal --------------------------------------------------------------------------------------------------------
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import pycdlib
 
+from osimager.build.layers import LayerStore
 from osimager.paths import Places
 from tests.guest.lab import find_processes, run
 
@@ -49,7 +50,7 @@ def load_tiny() -> ModuleType:
 def make_project(folder: Path, *, ending: bytes | None = None, serve: bool = False) -> tuple[str, ...]:
     """Write the project into `folder` and give the words of its build; its guest does `ending` (None: it rests).
 
-    `serve`: an answer file is offered, which this guest never asks for.
+    `serve`: an answer file is offered, which this guest never asks for. No build waits for a layer.
     """
     tiny = load_tiny()
     sector = tiny.make_boot_sector(f"{WORD}\r\n", tiny.HANG if ending is None else ending)
@@ -60,7 +61,7 @@ def make_project(folder: Path, *, ending: bytes | None = None, serve: bool = Fal
     (folder / "files").mkdir()
     (folder / "files/answers").write_text("nothing\n")
     words = ("build", TARGET, "--arch", "x86_64", "--accel", "tcg", "--iso", str(folder / "tiny.iso"))
-    return (*words, "--project", str(folder), "--no-verify")
+    return (*words, "--project", str(folder), "--no-verify", "--force")
 
 
 def _write_iso(path: Path, sector: bytes) -> None:
@@ -100,6 +101,7 @@ class Site:
         assert list((self.home / "cache/work").iterdir()) == []
         assert list(self.runtime.iterdir()) == []
         assert list(self.home.rglob(".partial-*")) == []
+        assert LayerStore(Places.from_environment({"OSIMAGER_HOME": str(self.home)})).sweep() == []
 
 
 @contextmanager
