@@ -42,7 +42,7 @@ _MOST_SCREENS = 20
 _STDERR_LINES = 200
 _LOGS_S = 30.0
 _HOST_S = 20.0
-_MOST_LOG_BYTES = 256 << 10
+_MOST_LOG_CHARACTERS = 256 << 10
 
 # The logs of an installation as the installers leave them in the system, and that system's own, by file name. The last
 # part of each: why it failed stands at the end.
@@ -117,10 +117,11 @@ class _Screens:
 
 
 class QemuNotes:
-    """A sink that remembers how each QEMU was started, what it said, and how it ended."""
+    """A sink that remembers how each QEMU was started and how it ended, and the last of what it said."""
 
     def __init__(self) -> None:
-        self._lines: dict[str, deque[str]] = {}
+        self._life: dict[str, list[str]] = {}
+        self._said: dict[str, deque[str]] = {}
         self._role = ""
 
     def __call__(self, stamped: Stamped) -> None:
@@ -128,17 +129,20 @@ class QemuNotes:
         match stamped.event:
             case MachineStarted(role, pid, argv):
                 self._role = role
-                lines = self._lines.setdefault(role, deque(maxlen=_STDERR_LINES))
-                lines.append(f"# {stamped.time:%H:%M:%S} started as process {pid}\n{_shell_words(argv)}")
+                self._said.setdefault(role, deque(maxlen=_STDERR_LINES))
+                self._life.setdefault(role, []).append(
+                    f"# {stamped.time:%H:%M:%S} started as process {pid}\n{_shell_words(argv)}"
+                )
             case OutputLine("qemu", text) if self._role:
-                self._lines[self._role].append(text)
-            case MachineEnded(role, returncode, reason) if role in self._lines:
-                self._lines[role].append(f"# {stamped.time:%H:%M:%S} ended: {reason}, status {returncode}")
+                self._said[self._role].append(f"{stamped.time:%H:%M:%S} {text}")
+            case MachineEnded(role, returncode, reason) if role in self._life:
+                self._life[role].append(f"# {stamped.time:%H:%M:%S} ended: {reason}, status {returncode}")
 
     def write(self, folder: Path) -> None:
         """Write `qemu-ROLE.txt` for each."""
-        for role, lines in self._lines.items():
-            write_kept(folder / f"qemu-{role}.txt", "\n".join(lines) + "\n", mode=0o600)
+        for role, life in self._life.items():
+            said = [*(["# on stderr"] if self._said[role] else []), *self._said[role]]
+            write_kept(folder / f"qemu-{role}.txt", "\n".join([*life, *said]) + "\n", mode=0o600)
 
 
 def _shell_words(argv: tuple[str, ...]) -> str:
@@ -156,8 +160,8 @@ async def fetch_logs(guest: Communicator, env: Env) -> None:
     """Keep the installer's and the system's logs, masked, as `guest-logs.txt`, if the guest still answers."""
     with contextlib.suppress(OsimagerError, OSError, TimeoutError):
         async with asyncio.timeout(_LOGS_S):
-            text = await guest.read(_LOGS, deadline_s=_LOGS_S)
-        write_kept(env.workspace / EVIDENCE / "guest-logs.txt", env.masker.mask(text[-_MOST_LOG_BYTES:]), mode=0o600)
+            text = env.masker.mask(await guest.read(_LOGS, deadline_s=_LOGS_S))  # whole: a cut could halve a secret
+        write_kept(env.workspace / EVIDENCE / "guest-logs.txt", text[-_MOST_LOG_CHARACTERS:], mode=0o600)
 
 
 async def keep_evidence(folder: BuildFolder, notes: QemuNotes, prepared: Prepared | None, env: Env) -> Path | None:

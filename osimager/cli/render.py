@@ -266,12 +266,12 @@ class _BuildLines:
         wait = f"  waiting for {self._awaited}, at most {format_duration(max(0.0, self._until - now))} more"
         total = f"  {format_duration(now - self._started)} in all"
         if self._end_at is not None:
-            total += f", {_left(self._end_at - now)} by the last such build"
+            total += f", {_left(self._end_at - now)}"
         return [line for line in (head, f"  {self._last_line}" if self._last_line else "", wait, total) if line]
 
 
 def _left(seconds: float) -> str:
-    return f"about {format_duration(max(10.0, seconds))} left" if seconds > 0 else "longer than expected"
+    return f"about {format_duration(max(10.0, seconds))} left" if seconds > 0 else "longer than the last time"
 
 
 def is_terminal() -> bool:
