@@ -1,10 +1,12 @@
-"""Packer, a hand-written script over bare QEMU (bench/floor.py) and osimager: the same ISO, preseed, machine and steps.
+"""Packer, a hand-written script over bare QEMU (bench/floor.py) and osimager: the same ISO, answers, machine and steps.
 
-    ./bootstrap python -m bench.compare --runs 3
+    ./bootstrap python -m bench.compare --runs 3 [--firmware uefi] [--arch aarch64] [--only floor,cold] [--write]
 
-Each contestant installs, boots, runs the same scripts, seals with the same script, switches off and converts; nobody
-verifies (`osimager --no-verify`). They take turns in one run, so that a noisy machine is noisy for all. Prints minimum,
-median and maximum of each, and the ratios of the medians; `--write` puts the table into bench/RESULTS.md.
+Each contestant installs, boots, runs the same five steps, seals with the same script, switches off and converts;
+nobody verifies (`osimager --no-verify`). They take turns in one run, so that a noisy machine is noisy for all. Before
+each turn the first or the last step is given a number that it never wrote, and after it (not timed) that number is
+looked for in the image. Prints minimum, median and maximum, ratios of the medians and where osimager's time goes;
+`--write` puts all that into bench/results.json and the pages made from it.
 """
 
 from __future__ import annotations
@@ -17,152 +19,192 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.lab import Lab, open_lab
+from bench.look import find_differences
+from bench.packer import KEY_INTERVAL, write_template
+from bench.results import Series, render_table, write
+from osimager.arch import host_arch
+from osimager.build.layers import LayerStore
+from osimager.paths import Places
+from osimager.registry.store import Registry
 
-HERE = Path(__file__).parent
+Stages = dict[str, float]
+
+
+class ContestantFailed(Exception):
+    """A contestant made no image, or not the one that it was to make."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The image that a contestant made, and the seconds of its stages where it says them."""
+
+    image: Path
+    stages: Stages
 
 
 @dataclass(frozen=True)
 class Contestant:
-    """A name, what it runs, and what people should know of it."""
+    """`change`: the step that is changed before; `fresh`: everything that was made before is removed."""
 
     name: str
-    run: Callable[[Lab, int], None]
+    run: Callable[[Lab], Outcome]
+    change: int | None = -1
+    fresh: bool = False
+
+
+@dataclass
+class Taken:
+    """What was measured of one contestant."""
+
+    seconds: list[float] = field(default_factory=list)
+    stages: list[Stages] = field(default_factory=list)
 
 
 def main() -> int:
     """Run the comparison and print the table."""
     options = _parse()
-    lab = open_lab(options.work, target=options.target, iso=options.iso, firmware=options.firmware, arch=options.arch)
+    work = options.work / f"{options.arch}-{options.firmware}"
+    lab = open_lab(work, target=options.target, iso=options.iso, firmware=options.firmware, arch=options.arch)
     chosen = [each for each in CONTESTANTS if each.name in options.only.split(",")]
-    times: dict[str, list[float]] = {each.name: [] for each in chosen}
-    for number in range(options.runs):
+    taken, failed, layers_mib = {each.name: Taken() for each in chosen}, dict[str, str](), 0
+    for number in range(1, options.runs + 1):
         for each in chosen:
-            lab.clear()
-            started = time.monotonic()
-            each.run(lab, number)
-            times[each.name].append(time.monotonic() - started)
-            print(f"run {number + 1}: {each.name} {times[each.name][-1]:.1f} s", file=sys.stderr, flush=True)
-    table = _render(times, lab)
-    print(table)
+            try:
+                _take(each, lab, taken[each.name])
+            except ContestantFailed as error:
+                failed[each.name] = str(error).splitlines()[0]
+                print(f"run {number}: {each.name} failed: {error}", file=sys.stderr, flush=True)
+                continue
+            print(f"run {number}: {each.name} {taken[each.name].seconds[-1]:.1f} s", file=sys.stderr, flush=True)
+            if each.name == "cold":
+                layers_mib = _layers_mib(lab)
+    series = _gather(taken, failed, lab, layers_mib=layers_mib)
+    print(render_table(series))
     if options.write:
-        (HERE / "RESULTS.md").write_text(table)
-    return 0
+        write(f"{lab.arch} {lab.firmware}", series)
+    return 1 if failed else 0
 
 
-def run_floor(lab: Lab, number: int) -> None:
+def run_floor(lab: Lab) -> Outcome:
     """A script that knows exactly what it waits for, with direct kernel boot."""
     firmware = ["--firmware", f"{lab.firmware_code},{lab.firmware_variables}"] if lab.firmware == "uefi" else []
-    _run(
+    image = lab.work / "floor-image.qcow2"
+    said = _run(
         [
-            sys.executable, HERE / "floor.py", "--iso", lab.iso, "--kernel", lab.kernel, "--initrd", lab.initrd,
+            sys.executable, "-m", "bench.floor", "--iso", lab.iso, "--kernel", lab.kernel, "--initrd", lab.initrd,
             "--append", lab.append.replace("ANSWERS", f"http://10.0.2.2:{lab.port}"), "--answers", lab.answers,
-            "--http-port", lab.port, "--key", lab.key, "--user", lab.user, "--arch", lab.arch,
+            "--http-port", lab.port, "--key", lab.key, "--user", lab.user, "--arch", lab.arch, "--cpu", lab.cpu,
             "--memory", lab.memory_mib, "--cpus", lab.cpus, "--disk", lab.disk_bytes, "--work", lab.work,
-            "--out", lab.work / f"floor-{number}.qcow2", *firmware, "--steps", *lab.steps, lab.seal,
+            "--out", image, *firmware, "--steps", *lab.steps, lab.seal,
         ]
     )  # fmt: skip
+    return Outcome(image, json.loads(said.splitlines()[-1]))
 
 
-def run_packer(lab: Lab, number: int) -> None:
-    """Packer's qemu builder: types into the ISO's boot menu, serves the preseed, waits for SSH."""
-    output = lab.work / f"packer-{number}"
-    template = {
-        "builders": [
-            {
-                "type": "qemu",
-                "qemu_binary": f"qemu-system-{lab.arch}",
-                "accelerator": "tcg",
-                "machine_type": "q35" if lab.arch == "x86_64" else "virt",
-                "qemuargs": [
-                    ["-cpu", "max"],
-                    ["-serial", f"file:{lab.work / 'packer-serial.log'}"],
-                    *([["-bios", str(lab.firmware_single)]] if lab.firmware == "uefi" else []),
-                ],
-                "headless": True,
-                "iso_url": f"file://{lab.iso}",
-                "iso_checksum": "none",
-                "output_directory": str(output),
-                "vm_name": "packer.qcow2",
-                "memory": lab.memory_mib,
-                "cpus": lab.cpus,
-                "disk_size": f"{lab.disk_bytes // 1024**2}M",
-                "disk_interface": "virtio",
-                "disk_cache": "unsafe",
-                "disk_discard": "unmap",
-                "disk_detect_zeroes": "unmap",
-                "disk_compression": True,
-                "format": "qcow2",
-                "net_device": "virtio-net",
-                "http_directory": str(lab.answers),
-                "boot_wait": lab.boot_wait,
-                "boot_command": [lab.boot_command],
-                "ssh_username": lab.user,
-                "ssh_private_key_file": str(lab.key),
-                "ssh_timeout": "30m",
-                "shutdown_command": "true",  # the seal has switched it off
-            }
-        ],
-        "provisioners": [
-            {
-                "type": "shell",
-                "expect_disconnect": True,
-                "skip_clean": True,
-                "execute_command": "chmod +x {{ .Path }}; {{ .Vars }} sudo -E sh {{ .Path }}",
-                "scripts": [str(step) for step in (*lab.steps, lab.seal)],
-            }
-        ],
-    }
-    (lab.work / "packer.json").write_text(json.dumps(template, indent=1))
+def run_packer(lab: Lab) -> Outcome:
+    """Packer's qemu builder: types into the ISO's boot menu, serves the answers, waits for SSH."""
+    output = lab.work / "packer"
     environment = {**os.environ, "PACKER_CACHE_DIR": str(lab.work / "packer_cache"), "CHECKPOINT_DISABLE": "1"}
-    _run(["packer", "build", "-color=false", lab.work / "packer.json"], environment)
+    _run(["packer", "build", "-color=false", write_template(lab, output)], environment)
+    return Outcome(output / "packer.qcow2", {})
 
 
-def run_osimager(lab: Lab, number: int) -> None:
-    """The command of the README, without VERIFY; every layer and image made anew."""
+def run_osimager(lab: Lab, *words: str) -> Outcome:
+    """The command of the README, without VERIFY."""
     steps = [word for step in lab.own_steps for word in ("--step", step)]
-    _run(
+    said = _run(
         [
-            "osimager", "build", lab.target, "--iso", lab.iso, "--arch", lab.arch, "--firmware", lab.firmware,
-            "--force", "--no-verify", "--output", lab.work / f"osimager-{number}", *steps,
+            sys.executable, "-m", "osimager", "build", "-q", lab.target, "--iso", lab.iso, "--arch", lab.arch,
+            "--firmware", lab.firmware, "--project", lab.project, "--no-verify", "--output", lab.images, *steps, *words,
         ],
-        {**os.environ, "OSIMAGER_HOME": str(lab.work / "home")},
+        {**os.environ, "OSIMAGER_HOME": str(lab.home)},
     )  # fmt: skip
+    image = Path(said.splitlines()[-1])
+    [entry] = [entry for entry in Registry.open(_places(lab).registry).load() if entry.path == image]
+    return Outcome(image, {str(record.stage): record.seconds for record in entry.stages})
 
 
-CONTESTANTS = (Contestant("floor", run_floor), Contestant("packer", run_packer), Contestant("osimager", run_osimager))
+def run_again(lab: Lab) -> Outcome:
+    """What was built last, asked for once more: the stages in its entry are the earlier build's."""
+    return Outcome(run_osimager(lab).image, {})
 
 
-def _run(words: list[object], environment: dict[str, str] | None = None) -> None:
-    argv = [str(word) for word in words]
-    done = subprocess.run(
-        argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+CONTESTANTS = (
+    Contestant("floor", run_floor, fresh=True),
+    Contestant("packer", run_packer, fresh=True),
+    Contestant("no-layers", lambda lab: run_osimager(lab, "--no-layers"), fresh=True),
+    Contestant("cold", run_osimager, fresh=True),
+    Contestant("last", run_osimager),
+    Contestant("last-disk", lambda lab: run_osimager(lab, "--cold")),
+    Contestant("first", run_osimager, change=0),
+    Contestant("unchanged", run_again, change=None),
+)
+
+
+def _take(contestant: Contestant, lab: Lab, taken: Taken) -> None:
+    """Run a contestant once and add what was measured. Raises ContestantFailed."""
+    if contestant.fresh:
+        lab.clear()
+    elif not _layers_mib(lab):
+        run_osimager(lab)  # what the others stand on; not timed
+    if contestant.change is not None:
+        lab.change(contestant.change)
+    elif not any(lab.images.glob("*.qcow2")):
+        run_osimager(lab)
+    started = time.monotonic()
+    outcome = contestant.run(lab)
+    seconds = time.monotonic() - started
+    if differences := find_differences(outcome.image, lab.wrote, lab.work):
+        raise ContestantFailed(f"its image is not what the steps make: {'; '.join(differences)}")
+    taken.seconds.append(seconds)
+    taken.stages.append(outcome.stages)
+
+
+def _gather(taken: dict[str, Taken], failed: dict[str, str], lab: Lab, *, layers_mib: int) -> Series:
+    runs = max(len(each.seconds) for each in taken.values())
+    version = _run([f"qemu-system-{lab.arch}", "--version"]).splitlines()[0]
+    return Series(
+        conditions=f"{lab.target} {lab.arch} {lab.firmware}, {lab.memory_mib} MiB, {lab.cpus} CPUs, TCG, "
+        f"{len(lab.steps)} steps and the seal, {runs} runs in turn; VERIFY left out. "
+        f"{version}, {os.cpu_count()} processors.",
+        notes=[
+            f"- All have `-cpu {lab.cpu}`, disks with cache=unsafe, the same seal, zstd. Packer waits "
+            f"{lab.boot_wait} for the boot menu and types a key every {KEY_INTERVAL}; "
+            "its machine and the floor's: `bench/packer.py`, "
+            "`bench/floor.py`.",
+            "- `last` and `first`: that step changed, the guest's memory loaded; `last-disk`: the same layers, "
+            "the guest booted (`--cold`). What they left is looked for in each image, not timed.",
+        ],
+        seconds={name: each.seconds for name, each in taken.items()},
+        stages={name: _medians(each.stages) for name, each in taken.items() if any(each.stages)},
+        layers_mib=layers_mib,
+        failed={name: why for name, why in failed.items() if not taken[name].seconds},
     )
+
+
+def _medians(runs: list[Stages]) -> Stages:
+    return {stage: statistics.median(run.get(stage, 0.0) for run in runs) for stage in runs[0]}
+
+
+def _layers_mib(lab: Lab) -> int:
+    return sum(layer.size_bytes for layer in LayerStore(_places(lab)).load()) >> 20
+
+
+def _places(lab: Lab) -> Places:
+    return Places.from_environment({"OSIMAGER_HOME": str(lab.home)})
+
+
+def _run(words: list[object], environment: dict[str, str] | None = None) -> str:
+    """Give what a command wrote to stdout. Raises ContestantFailed."""
+    argv = [str(word) for word in words]
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        sys.exit(f"{argv[0]} failed with status {done.returncode}:\n{done.stdout[-4000:]}")
-
-
-def _render(times: dict[str, list[float]], lab: Lab) -> str:
-    """Give the table in Markdown."""
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    lines = [
-        f"{lab.target} {lab.arch} {lab.firmware}, {lab.memory_mib} MiB, {lab.cpus} CPUs, TCG, "
-        f"{len(lab.steps)} steps and the seal, {len(next(iter(times.values())))} runs in turn; VERIFY left out.",
-        "",
-        "| | min s | median s | max s | of Packer's | of the floor's |",
-        "|---|---|---|---|---|---|",
-    ]
-    for name, values in times.items():
-        ratios = [f"{medians[name] / medians[peer]:.2f}" if peer in medians else "" for peer in ("packer", "floor")]
-        lines.append(f"| {name} | {min(values):.0f} | {medians[name]:.0f} | {max(values):.0f} | {' | '.join(ratios)} |")
-    versions = subprocess.run(
-        [f"qemu-system-{lab.arch}", "--version"], capture_output=True, text=True, check=True
-    ).stdout
-    lines += ["", f"{versions.splitlines()[0]}. The floor's flags: `bench/floor.py`.", ""]
-    return "\n".join(lines)
+        raise ContestantFailed(f"{argv[0]} ended with status {done.returncode}\n{(done.stdout + done.stderr)[-4000:]}")
+    return done.stdout
 
 
 def _parse() -> argparse.Namespace:
@@ -171,11 +213,13 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--only", default=",".join(each.name for each in CONTESTANTS))
     parser.add_argument("--target", default="debian-12")
     parser.add_argument("--iso", default="debian-12-made")
-    parser.add_argument("--arch", default="x86_64")
-    parser.add_argument("--firmware", default="bios")
+    parser.add_argument("--arch", choices=("x86_64", "aarch64"), default=str(host_arch()))
+    parser.add_argument("--firmware", choices=("bios", "uefi"))
     parser.add_argument("--work", type=Path, default=Path("/var/tmp/osimager-bench"))
-    parser.add_argument("--write", action="store_true", help="write bench/RESULTS.md")
-    return parser.parse_args()
+    parser.add_argument("--write", action="store_true", help="into bench/results.json, RESULTS.md and the README")
+    options = parser.parse_args()
+    options.firmware = options.firmware or ("uefi" if options.arch == "aarch64" else "bios")
+    return options
 
 
 if __name__ == "__main__":

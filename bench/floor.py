@@ -15,10 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-MACHINE = {
-    "x86_64": ["-machine", "q35", "-cpu", "max", "-accel", "tcg,thread=multi"],
-    "aarch64": ["-machine", "virt", "-cpu", "max,pauth-impdef=on", "-accel", "tcg,thread=multi"],
-}
+MACHINE = {"x86_64": "q35,hpet=off,vmport=off", "aarch64": "virt"}
 DISK = "if=none,id=disk0,file={},format=qcow2,cache=unsafe,discard=unmap,detect-zeroes=unmap"
 
 
@@ -28,7 +25,8 @@ def main() -> int:
     times: dict[str, float] = {}
     disk, port = options.work / "floor.qcow2", _free_port()
     common = [
-        f"qemu-system-{options.arch}", *MACHINE[options.arch], "-m", str(options.memory), "-smp", str(options.cpus),
+        f"qemu-system-{options.arch}", "-machine", MACHINE[options.arch], "-cpu", options.cpu,
+        "-accel", "tcg,thread=multi", "-m", str(options.memory), "-smp", str(options.cpus),
         "-nodefaults", "-display", "none", "-serial", f"file:{options.work / 'floor-serial.log'}",
         "-drive", DISK.format(disk), "-device", "virtio-blk-pci,drive=disk0,addr=0x10",
         "-netdev", f"user,id=net0,hostfwd=tcp:127.0.0.1:{port}-:22", "-device", "virtio-net-pci,netdev=net0,addr=0x3",
@@ -90,7 +88,7 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     for name in ("iso", "kernel", "initrd", "answers", "key", "work", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
-    for name in ("append", "user", "arch"):
+    for name in ("append", "user", "arch", "cpu"):
         parser.add_argument(f"--{name}", required=True)
     for name in ("memory", "cpus", "disk", "http-port"):
         parser.add_argument(f"--{name}", type=int, required=True)
