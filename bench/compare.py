@@ -218,6 +218,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=Path("/var/tmp/osimager-bench"))
     parser.add_argument("--write", action="store_true", help="into bench/results.json, RESULTS.md and the README")
     options = parser.parse_args()
+    options.work = options.work.absolute()  # it goes into file:// addresses
     options.firmware = options.firmware or ("uefi" if options.arch == "aarch64" else "bios")
     return options
 

@@ -85,4 +85,5 @@ def _qemu_arguments(lab: Lab) -> list[list[str]]:
     ]
     if lab.arch == "aarch64":
         devices += ["virtio-gpu-pci", "qemu-xhci", "usb-kbd"]
+    arguments.append(["-boot", "menu=off"])  # Packer's `once=d` ends QEMU on aarch64
     return [*arguments, *(["-drive", each] for each in drives), *(["-device", each] for each in devices)]
