@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
@@ -33,7 +34,7 @@ from tests.guest.test_made import NoLookups
 
 pytestmark = [
     pytest.mark.guest,
-    pytest.mark.needs("qemu-system-x86_64", "qemu-img", "mmdebstrap", "xorriso", "debugfs"),
+    pytest.mark.needs("qemu-system-x86_64", "qemu-img", "mmdebstrap", "xorriso", "debugfs", "resize2fs"),
 ]
 DEADLINE_S = 600.0
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOfTheTestAndOfNobodyElseAAAAAAAAAAAAAAAAAAAA osimager-build"
@@ -130,7 +131,9 @@ async def system(tmp_path: Path, env: Env) -> System:
         f"symlink {wanted} /etc/systemd/system/report.service\n"
     )
     await run_tool(["debugfs", "-w", "-f", commands, root], deadline_s=DEADLINE_S)
-    backing = ("create", "-q", "-f", "qcow2", "-F", "raw", "-b", root, tmp_path / "disk.qcow2", "4G")
+    os.truncate(root, 2 << 30)  # as it is on the medium it has no room
+    await run_tool(["resize2fs", "-f", root], deadline_s=DEADLINE_S)
+    backing = ("create", "-q", "-f", "qcow2", "-F", "raw", "-b", root, tmp_path / "disk.qcow2")
     await run_tool(["qemu-img", *backing], deadline_s=60)
     return System(tmp_path)
 
