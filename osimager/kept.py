@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 PARTIAL_PREFIX = ".partial-"
-_DISK_ERRORS = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS))
+_FULL_ERRORS = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+_DISK_ERRORS = _FULL_ERRORS | {errno.EIO, errno.EROFS}
 
 
 def make_folder(path: Path, *, private: bool = False) -> Path:
@@ -156,8 +157,13 @@ def _try_lock(lock: BaseFileLock) -> bool:
 def _cannot_write(path: Path, exc: OSError) -> PrerequisiteError:
     """Map an operating system error to what a user can do about it."""
     reason = os.strerror(exc.errno) if exc.errno else str(exc)
-    if exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if exc.errno in _FULL_ERRORS:
         hint = "free some space there, or set OSIMAGER_HOME to a folder on a larger disk"
     else:
         hint = "make it writable, or set OSIMAGER_HOME to a folder that is"
-    return PrerequisiteError(f"cannot write {path}: {reason}", hint=hint)
+    return PrerequisiteError(f"cannot write {path}: {reason}", hint=hint, cause=cause_of(exc))
+
+
+def cause_of(exc: OSError) -> str:
+    """Name the cause of an operating system's error, where it is this host's full disk."""
+    return "host-disk-full" if exc.errno in _FULL_ERRORS else ""

@@ -23,6 +23,7 @@ from osimager.errors import (
     StageTimeout,
 )
 from osimager.events import Awaiting, Stage, StageChanged, State
+from osimager.kept import cause_of
 from osimager.machine.causes import StuckGuest
 from osimager.units import format_duration
 
@@ -152,7 +153,8 @@ class Recorder:
                 hint=f"look at the serial log and the screenshot; give it longer with --timeout {stage.lower()}=…",
             )
         elif isinstance(cause, OSError) and not isinstance(cause, OsimagerError):
-            cause = PrerequisiteError(f"{stage} failed on this host: {cause}", hint="see the evidence folder")
+            what, named = f"{stage} failed on this host: {cause}", cause_of(cause)
+            cause = PrerequisiteError(what, hint="see the evidence folder", cause=named)
         if self.failed_in is None:
             self.failed_in = stage
         self._change(stage, State.FAILED, detail=str(cause), seconds=self.seconds[stage])

@@ -16,6 +16,7 @@ from typing import BinaryIO
 from osimager import kept
 from osimager.arch import Firmware
 from osimager.errors import MediaError, Place, PrerequisiteError
+from osimager.kept import cause_of
 from osimager.media.grub import parse_grub
 from osimager.media.iso9660 import IsoFiles, open_iso
 from osimager.media.isolinux import parse_isolinux
@@ -79,7 +80,8 @@ def extract_boot_files(path: Path, *, kernel: str, initrds: Sequence[str], folde
             with initrd_file.open("wb") as out:
                 _join(iso.files, initrds, out)
         except OSError as exc:
-            raise PrerequisiteError(f"cannot write to {folder}: {exc.strerror}", hint="free some space there") from exc
+            what = f"cannot write to {folder}: {exc.strerror}"
+            raise PrerequisiteError(what, hint="free some space there", cause=cause_of(exc)) from exc
     return kernel_file, initrd_file
 
 
