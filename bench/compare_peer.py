@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from osimager.config.catalog import Catalog, Request, Roots
+from osimager.config.catalog import Catalog, Roots
 from osimager.config.oldtree import OldBuild, OldSettings, resolve_old
+from osimager.config.request import Request
 from osimager.errors import ConfigError, OsimagerError
 
 SALT = "saltsaltsaltsalt"

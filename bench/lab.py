@@ -15,7 +15,7 @@ from osimager.build.credentials import make_credentials
 from osimager.build.fetching import fetch_alone
 from osimager.build.prepare import prepare
 from osimager.build.request import BuildRequest
-from osimager.config.catalog import Request
+from osimager.config.request import Request
 from osimager.env import Clock, Env
 from osimager.events import Bus
 from osimager.finalize.seal import read_seal_script

@@ -56,13 +56,30 @@ class ConfigError(OsimagerError):
 
     status = 3
 
+    @property
+    def errors(self) -> tuple[ConfigError, ...]:
+        """Every error that this one stands for: itself, where it is not several."""
+        return (self,)
+
 
 class ConfigErrors(ConfigError):
     """Several configuration errors, found in one pass and shown all at once."""
 
     def __init__(self, errors: Sequence[ConfigError]) -> None:
-        super().__init__(f"{len(errors)} configuration errors" if len(errors) != 1 else errors[0].what)
-        self.errors = tuple(errors)
+        self._errors = tuple(each for error in errors for each in error.errors)
+        count = len(self._errors)
+        super().__init__(f"{count} configuration errors" if count != 1 else self._errors[0].what)
+
+    @property
+    def errors(self) -> tuple[ConfigError, ...]:
+        """The errors, none of them several."""
+        return self._errors
+
+
+def raise_all(errors: Sequence[ConfigError]) -> None:
+    """Raise the only one of `errors`, or all of them as one; nothing where there is none."""
+    if errors:
+        raise ConfigErrors(errors) if len(errors) > 1 else errors[0]
 
 
 class PrerequisiteError(OsimagerError):

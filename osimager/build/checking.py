@@ -10,10 +10,11 @@ from osimager.build.catalogues import open_catalog
 from osimager.build.prepare import resolve_configuration
 from osimager.build.request import BuildRequest
 from osimager.build.steps import make_steps
-from osimager.config.catalog import Catalog, Request, TargetEntry
+from osimager.config.catalog import Catalog, TargetEntry
 from osimager.config.checks import PlaceholderLookups, all_requests
 from osimager.config.configuration import Configuration
-from osimager.errors import ConfigError, ConfigErrors, UsageError
+from osimager.config.request import Request
+from osimager.errors import ConfigError, UsageError
 from osimager.holes import OF_BUILD, hole
 from osimager.paths import Places
 from osimager.plan.digests import to_plain
@@ -91,12 +92,10 @@ def _check(catalog: Catalog, asked: BuildRequest, name: str, places: Places) -> 
     try:
         configuration = resolve_checked(catalog, asked, name)
         errors = list(_all_errors(configuration, catalog, asked, places))
-    except ConfigErrors as exc:
+    except ConfigError as exc:
         return Checked(target=name, errors=exc.errors)
     except UsageError as exc:
         return Checked(target=name, errors=(ConfigError(exc.what, where=exc.where, hint=exc.hint),))
-    except ConfigError as exc:
-        return Checked(target=name, errors=(exc,))
     warnings = configuration.warnings
     if asked.strict:
         errors += [ConfigError(warning, hint="without --strict this warns") for warning in warnings]
@@ -132,10 +131,8 @@ def _all_errors(
     for attempt in attempts:
         try:
             attempt()
-        except ConfigErrors as exc:
-            yield from exc.errors
         except ConfigError as exc:
-            yield exc
+            yield from exc.errors
 
 
 def _find_missing_iso(configuration: Configuration, catalog: Catalog) -> str | None:

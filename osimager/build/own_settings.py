@@ -11,7 +11,7 @@ from osimager.config.documents import parse_scalar, read_text
 from osimager.config.settings import OURS, Settings, load_settings
 from osimager.config.settings_edit import set_value
 from osimager.config.values import Value
-from osimager.errors import ConfigError, ConfigErrors, UsageError
+from osimager.errors import ConfigError, UsageError
 from osimager.kept import locked, write_kept
 from osimager.paths import Places
 from osimager.plan.digests import to_plain
@@ -67,7 +67,7 @@ def _check(places: Places, key: str, text: str, before: set[str]) -> None:
         try:
             checked = load_settings(dataclasses.replace(places, config=Path(folder)))
         except ConfigError as exc:
-            wrong = next(iter(exc.errors)) if isinstance(exc, ConfigErrors) else exc
+            wrong = exc.errors[0]
             raise UsageError(wrong.what, hint=wrong.hint) from exc
     unknown = [warning for warning in checked.warnings if f"{key!r} is unknown" in warning]
     if unknown and not any(f"{key!r} is unknown" in warning for warning in before):

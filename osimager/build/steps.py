@@ -18,7 +18,7 @@ from osimager.config.markers import as_text
 from osimager.config.sections import StepKind as Kind
 from osimager.config.sections import StepSection
 from osimager.config.settings import load_settings
-from osimager.errors import ConfigError, ConfigErrors, Place
+from osimager.errors import ConfigError, Place, raise_all
 from osimager.holes import find_holes
 from osimager.paths import Places, search_path
 from osimager.plan.model import Step, StepKind
@@ -54,8 +54,7 @@ def make_steps(
         target, profile = configuration.target, configuration.profile
         own_profile = [] if profile == DEFAULT_PROFILE else [profile]
         steps[:0] = loader.profile_scripts(load_steps(folders, names=(*own_profile, target.name, target.dist)))
-    if loader.errors:
-        raise ConfigErrors(loader.errors) if len(loader.errors) > 1 else loader.errors[0]
+    raise_all(loader.errors)
     return (*steps, *load_steps((), names=(), files=asked.steps))
 
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from osimager.arch import ALIASES
 from osimager.config.documents import SUFFIXES, Items, Table, as_written, load_document, read_text
@@ -24,18 +24,6 @@ if TYPE_CHECKING:
     from osimager.config.configuration import Configuration
     from osimager.config.lookups import Lookups
     from osimager.config.sections import Fragment, IsoEntry
-
-__all__ = ["Catalog", "Configuration", "Request", "Roots", "TargetEntry"]
-
-
-def __getattr__(name: str) -> Any:
-    """Give `Configuration` when somebody asks for it: a listing does without."""
-    if name == "Configuration":
-        from osimager.config.configuration import Configuration
-
-        return Configuration
-    raise AttributeError(name)
-
 
 ARCHES = ("x86_64", "aarch64")
 _OTHER_KINDS = frozenset(("platforms", "locations", "profiles"))

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from osimager.config.catalog import Catalog, Request
+from osimager.config.catalog import Catalog
 from osimager.config.documents import Items, Table
 from osimager.config.markers import as_list, as_text
+from osimager.config.request import Request
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from osimager.config.expressions import ExpressionError, evaluate, parse_express
 from osimager.config.lookups import Lookups
 from osimager.config.values import Value
 from osimager.crypt import Method, crypt
-from osimager.errors import ConfigError, ConfigErrors, Place
+from osimager.errors import ConfigError, Place, raise_all
 from osimager.holes import CLOSE, OPEN
 
 MOST_BODY: Final = 4096
@@ -217,9 +217,8 @@ class Renderer:
             try:
                 out.append(self._render(part, _line_of(text, part.at, where), escape))
             except ConfigError as exc:
-                errors.append(exc)
-        if errors:
-            raise ConfigErrors(errors) if len(errors) > 1 else errors[0]
+                errors += exc.errors
+        raise_all(errors)
         return "".join(out)
 
     def _render(self, marker: Marker, where: Place | None, escape: Escape | None) -> str:

@@ -340,7 +340,7 @@ def _take(
         if field.kind.fields is not None:
             value = _checked_mapping(field.kind, value, path, lambda _inner: place_of(key))
         found[field.attribute or key] = field.kind.convert(value)
-    except ConfigErrors as exc:
+    except ConfigError as exc:
         errors += exc.errors
     except ValueError as exc:
         errors.append(ConfigError(f"{path}: {exc}", where=place_of(key), hint=f"correct {path}"))

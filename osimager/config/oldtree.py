@@ -27,11 +27,10 @@ from osimager.config.resolve import (
     find_included,
     parse_define,
     parse_defines,
-    raise_all,
     required,
 )
 from osimager.config.sections import Origin, Target, Value
-from osimager.errors import ConfigError, Place
+from osimager.errors import ConfigError, Place, raise_all
 
 if TYPE_CHECKING:
     from osimager.config.catalog import Catalog

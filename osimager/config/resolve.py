@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from osimager.arch import ALIASES
 from osimager.config import models
 from osimager.config.configuration import Configuration, Defs, add_computed, make_renderer, render_keys
 from osimager.config.documents import Items, Table, parse_scalar
 from osimager.config.escapes import shell
 from osimager.config.lookups import Lookups
 from osimager.config.markers import Renderer, as_list, as_text
-from osimager.config.merge import BUILDER_KEYS, TABLE_SECTIONS, Merged, Merger, deep_merge
+from osimager.config.merge import BUILDER_KEYS, Merged, Merger
 from osimager.config.network import is_address, is_host_name
 from osimager.config.plain_values import value_problems
+from osimager.config.profiles import profile_tables
 from osimager.config.provisioners import Needs, Provisioners, places_of, without_vault
 from osimager.config.request import Request
 from osimager.config.sections import FileSection, Fragment, MachineSection, Origin, Sections, StepSection, Target, Value
-from osimager.config.shapes import PROFILE_DEFS, check_shape
-from osimager.errors import ConfigError, ConfigErrors, Place, UsageError
+from osimager.config.shapes import check_shape
+from osimager.errors import ConfigError, Place, UsageError, raise_all
 from osimager.holes import CLOSE, OPEN
 
 if TYPE_CHECKING:
@@ -156,19 +156,12 @@ def _lay_all(catalog: Catalog, request: Request, target: Target, merger: Merger,
     elif target.location != "local":
         raise _unknown_name(catalog, "locations", target.location)
     merger.load(checked(catalog, "spec", spec))
-    _lay_profiles(catalog, request, target, merger)
+    default = catalog.find_file("profiles", "default")
+    below = checked(catalog, "profile", default) if default else None
+    asked = None if request.profile == "default" else required(catalog, "profiles", request.profile)
+    for profile in profile_tables(below, asked, target.arch):
+        merger.load(profile)
     check_support(target, merged)
-
-
-def _lay_profiles(catalog: Catalog, request: Request, target: Target, merger: Merger) -> None:
-    path = catalog.find_file("profiles", "default")
-    default = checked(catalog, "profile", path) if path else None
-    if default is not None:
-        merger.load(_profile_sections(default))
-    if request.profile != "default":
-        profile = required(catalog, "profiles", request.profile)
-        _check_architecture(profile, request.profile, target.arch)
-        merger.load(_profile_sections(_over_default(profile, default)))
 
 
 def checked(catalog: Catalog, kind: str, path: Path) -> Table:
@@ -181,12 +174,6 @@ def checked(catalog: Catalog, kind: str, path: Path) -> Table:
     if catalog.roots.old_tree is None:
         raise_all(catalog.checked[path])
     return document
-
-
-def raise_all(errors: Sequence[ConfigError]) -> None:
-    """Raise the only error, or all of them as one."""
-    if errors:
-        raise ConfigErrors(errors) if len(errors) > 1 else errors[0]
 
 
 def _put(merged: Merged, key: str, value: Value) -> None:
@@ -212,52 +199,6 @@ def find_included(catalog: Catalog, name: str, where: Place) -> Table:
         roots = ", ".join(str(root) for root in catalog.roots.specs)
         raise ConfigError(f"the included spec {name!r} does not exist", where=where, hint=f"looked in {roots}")
     return checked(catalog, "spec", path)
-
-
-def _check_architecture(profile: Table, name: str, arch: str) -> None:
-    named = [ALIASES.get(as_text(each), as_text(each)) for each in as_list(profile.get("architectures"))]
-    if named and arch not in named:
-        where = profile.place("architectures")
-        raise ConfigError(f"the profile {name!r} is not for {arch}", where=where, hint=f"it is for {', '.join(named)}")
-
-
-def _over_default(profile: Table, default: Table | None) -> Table:
-    """Give a profile with each value laid over the default profile's, all levels down.
-
-    What only the default says stays out, in sections too: it has been laid already, and keeps its places.
-    """
-    if default is None:
-        return profile
-    result = Table(profile.path, profile.line)
-    for key, value in profile.items():
-        below = default.get(key)
-        is_section = key == "build" or key in TABLE_SECTIONS
-        if is_section and isinstance(value, Table) and isinstance(below, Table):
-            result[key] = _over_default(value, below)
-        else:
-            result[key] = deep_merge(below, value)
-        result.lines[key] = profile.lines.get(key, profile.line)
-    return result
-
-
-def _profile_sections(profile: Table) -> Table:
-    """Give a profile as sections: its own keys become defs, its `build` the machine."""
-    result = Table(profile.path, profile.line)
-    defs, machine = Table(profile.path, profile.line), Table(profile.path, profile.line)
-    for key, value in profile.items():
-        line = profile.lines.get(key, profile.line)
-        if key in PROFILE_DEFS:
-            defs[key], defs.lines[key] = value, line
-        elif key == "build" and isinstance(value, Table):
-            for inner, amount in value.items():
-                machine[inner], machine.lines[inner] = amount, value.lines.get(inner, line)
-        elif key not in ("architectures", "description"):
-            result[key], result.lines[key] = value, line
-    for section, own in (("defs", defs), ("machine", machine)):
-        if own:
-            result[section] = deep_merge(result.get(section, Table(profile.path, profile.line)), own)
-            result.lines.setdefault(section, own.line)
-    return result
 
 
 def check_support(target: Target, merged: Merged) -> None:
@@ -298,10 +239,8 @@ class _Collector:
     def take(self, make: Callable[[], T]) -> T | None:
         try:
             return make()
-        except ConfigErrors as exc:
-            self.errors += exc.errors
         except ConfigError as exc:
-            self.errors.append(exc)
+            self.errors += exc.errors
         return None
 
     def done(self) -> None:

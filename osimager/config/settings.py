@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from osimager.config.values import Scalar, Value
-from osimager.errors import ConfigError, ConfigErrors, Place
+from osimager.errors import ConfigError, Place, raise_all
 from osimager.paths import Places
 from osimager.units import parse_duration
 
@@ -111,8 +111,7 @@ def load_settings(places: Places, *, home: Path | None = None) -> Settings:
     theirs = {**_load_ini(places.config / OSIMAGER_INI, reading), **_load_json(places.config / OSIMAGER_JSON, reading)}
     ours = _load_ours(places.config / OURS)
     settings = _settings_of(_Keys(reading, ours, ""), _Theirs(theirs, reading), places.config / "secrets")
-    if reading.errors:
-        raise reading.errors[0] if len(reading.errors) == 1 else ConfigErrors(reading.errors)
+    raise_all(reading.errors)
     return settings
 
 

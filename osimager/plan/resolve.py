@@ -8,11 +8,11 @@ import re
 from collections.abc import Sequence
 
 from osimager.arch import Arch, Firmware, parse_arch
-from osimager.config.catalog import Configuration
+from osimager.config.configuration import Configuration
 from osimager.config.escapes import escape_for
 from osimager.config.markers import as_text
 from osimager.config.sections import DiskInterface, InstallerSection, MachineSection, NicSection, Rung
-from osimager.errors import ConfigError, ConfigErrors, Place, PrerequisiteError
+from osimager.errors import ConfigError, ConfigErrors, Place, PrerequisiteError, raise_all
 from osimager.holes import ANSWER_URL, find_holes
 from osimager.plan.argv import check_argv, resolve_cpu
 from osimager.plan.deadlines import make_deadlines
@@ -118,13 +118,10 @@ def render_answers(configuration: Configuration) -> tuple[Answer, ...]:
         for part in file.fragments:
             try:
                 parts.append(configuration.render(part.text, part.place, escape))
-            except ConfigErrors as exc:
-                errors += exc.errors
             except ConfigError as exc:
-                errors.append(exc)
+                errors += exc.errors
         answers.append(Answer(file.dest, "".join(parts), answer_format))
-    if errors:
-        raise ConfigErrors(errors) if len(errors) > 1 else errors[0]
+    raise_all(errors)
     return tuple(answers)
 
 
@@ -365,7 +362,7 @@ def _check(configuration: Configuration, install: InstallPlan, steps: Sequence[S
         ]
     try:
         check_login(configuration)
-    except ConfigErrors as exc:
+    except ConfigError as exc:
         errors += exc.errors
     if not _has_login(configuration, steps):
         errors.append(

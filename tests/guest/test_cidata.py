@@ -18,7 +18,9 @@ from pathlib import Path
 import pytest
 
 from osimager.arch import Arch
-from osimager.config.catalog import Catalog, Configuration, Request, Roots
+from osimager.config.catalog import Catalog, Roots
+from osimager.config.configuration import Configuration
+from osimager.config.request import Request
 from osimager.env import Env
 from osimager.events import AnswerFetched, Event
 from osimager.holes import ANSWER_URL, BUILD_PUBLIC_KEY, fill_holes, find_holes, hole

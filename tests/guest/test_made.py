@@ -20,7 +20,8 @@ from pathlib import Path
 import pytest
 
 from osimager.arch import Arch
-from osimager.config.catalog import Catalog, Request, Roots
+from osimager.config.catalog import Catalog, Roots
+from osimager.config.request import Request
 from osimager.env import Env
 from osimager.holes import BUILD_PUBLIC_KEY, fill_holes, find_holes
 from osimager.media.made import make_iso

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from osimager.arch import Firmware
-from osimager.config.catalog import Catalog, Configuration, Request, Roots
+from osimager.config.catalog import Catalog, Roots
+from osimager.config.configuration import Configuration
 from osimager.config.lookups import Lookups
+from osimager.config.request import Request
 from osimager.config.sections import Rung
 from osimager.holes import ANSWER_URL, BUILD_PUBLIC_KEY, hole, name_holes
 from osimager.media.grub import parse_grub

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from osimager.config.catalog import Catalog, Request, Roots
+from osimager.config.catalog import Catalog, Roots
 from osimager.config.lookups import Lookups
+from osimager.config.request import Request
 from osimager.holes import OF_BUILD, hole, name_holes
 from osimager.plan.resolve import render_answers
 

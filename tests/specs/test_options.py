@@ -18,8 +18,9 @@ import pytest
 import yaml
 
 from osimager.check.answers import AnswerFile, check_answers
-from osimager.config.catalog import Catalog, Request, Roots
+from osimager.config.catalog import Catalog, Roots
 from osimager.config.lookups import Lookups
+from osimager.config.request import Request
 from osimager.errors import ConfigError
 from osimager.holes import OF_BUILD, hole
 from osimager.plan.model import Answer

@@ -14,8 +14,10 @@ import pytest
 
 from osimager.build.isos import check_entries
 from osimager.check.answers import AnswerFile, Report, check_answers
-from osimager.config.catalog import Catalog, Configuration, Request, Roots, TargetEntry
+from osimager.config.catalog import Catalog, Roots, TargetEntry
+from osimager.config.configuration import Configuration
 from osimager.config.lookups import Lookups
+from osimager.config.request import Request
 from osimager.config.sections import Rung
 from osimager.errors import ConfigError
 from osimager.holes import ANSWER_URL, BUILD_PASSWORD, BUILD_PASSWORD_CRYPT, BUILD_PUBLIC_KEY, find_holes

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from osimager.check.answers import validator_names
 from osimager.check.kickstart import syntax_version
-from osimager.config.catalog import Catalog, Configuration, Request, Roots, TargetEntry
+from osimager.config.catalog import Catalog, Roots, TargetEntry
+from osimager.config.configuration import Configuration
 from osimager.config.lookups import Lookups
+from osimager.config.request import Request
 from osimager.config.sections import IsoEntry
 from osimager.holes import ANSWER_URL, find_holes, hole
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from osimager.config.catalog import Request
 from osimager.config.checks import all_requests, list_named
+from osimager.config.request import Request
 from osimager.config.schema import KINDS, make_schema
 from osimager.config.shapes import KEYS, check_shape
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from osimager.config.catalog import Catalog, Request, Roots
+from osimager.config.catalog import Catalog, Roots
+from osimager.config.request import Request
 from osimager.errors import ConfigError, ConfigErrors, OsimagerError
 from osimager.paths import shipped
 

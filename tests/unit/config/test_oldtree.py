@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from osimager.arch import Firmware
-from osimager.config.catalog import Catalog, Request, Roots
+from osimager.config.catalog import Catalog, Roots
 from osimager.config.oldtree import OldBuild, OldSettings, resolve_old
+from osimager.config.request import Request
 from osimager.config.sections import Rung, StepKind
 from osimager.config.values import Value
 from osimager.errors import ConfigError

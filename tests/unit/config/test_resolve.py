@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from osimager.arch import Firmware
-from osimager.config.catalog import Catalog, Configuration, Request, Roots
+from osimager.config.catalog import Catalog, Roots
+from osimager.config.configuration import Configuration
+from osimager.config.request import Request
 from osimager.config.resolve import parse_defines
 from osimager.config.sections import Rung, StepKind
 from osimager.config.values import Value
