@@ -214,6 +214,7 @@ def _shell_forms(text: str) -> set[str]:
         re.sub(r'([\\"$`])', r"\\\1", text),  # inside double quotes
         re.sub(r'([\\"$`!])', r"\\\1", text),
         re.sub(r"([^\w@%+=:,./\n-])", r"\\\1", text),  # bash's printf %q
+        re.sub(r"([^\w\n])", r"\\\1", text),  # Perl's quotemeta
         quoted.replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r"),  # $'…'
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -36,6 +36,7 @@ defs:
 # Perl's own base64, since the guest's perl-base has no module for it.
 PRINT = r"""#!/usr/bin/perl
 use strict; use warnings;
+$| = 1;  # whole lines: what the other stream cuts in two nobody can know
 sub base64 {
     my ($text, $out) = (shift, '');
     while ($text =~ /(.{1,45})/gs) { $out .= substr(pack('u', $1), 1); chop $out }
@@ -96,10 +97,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Processes:
-    """What /proc tells of all processes while the block runs, but for osimager itself."""
+    """What /proc tells of all processes while the block runs, but for osimager itself, started as `argv`."""
 
-    def __init__(self, own: int) -> None:
-        self.own = Path(f"/proc/{own}/cmdline").read_bytes()
+    def __init__(self, argv: Sequence[str]) -> None:
+        self.own = b"".join(word.encode() + b"\0" for word in argv)  # /proc does not tell it at once
         self.seen: set[bytes] = set()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._look)
@@ -129,7 +130,7 @@ def build(home: Path, *words: str) -> tuple[int, dict[str, str]]:
     argv = [*OSIMAGER, "build", "leaky-12", "--json", "--project", str(home / "project"), "--no-verify", *words]
     with (
         subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child,
-        Processes(child.pid) as processes,
+        Processes(argv) as processes,
     ):
         out, err = child.communicate(timeout=3600)
     found = {"stdout": out, "stderr": err, "processes": b"\n".join(processes.seen).decode("latin-1")}
