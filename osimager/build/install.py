@@ -13,6 +13,7 @@ from osimager.build.credentials import Credentials
 from osimager.build.disks import create_disk
 from osimager.build.evidence import witnessed, write_answers
 from osimager.build.machines import Rig
+from osimager.build.validating import validate_plan
 from osimager.config.sections import Rung
 from osimager.env import Env
 from osimager.holes import ANSWER_URL, fill_holes
@@ -46,7 +47,11 @@ class Seed:
 
 @contextlib.asynccontextmanager
 async def open_seed(plan: BuildPlan, credentials: Credentials, env: Env) -> AsyncIterator[Seed]:
-    """Fill the answers with this build's values, write the seed ISO and open the answer server, as planned."""
+    """Fill the answers with this build's values, write the seed ISO and open the answer server, as planned.
+
+    Raises ConfigErrors where the answers' own validators refuse them.
+    """
+    await validate_plan(plan, env)
     answers = {answer.name: fill_holes(answer.text, credentials.holes) for answer in plan.install.answers}
     write_answers(answers, env)
     async with contextlib.AsyncExitStack() as up:

@@ -14,15 +14,59 @@ from typing import Final
 from osimager.arch import Arch, Firmware
 from osimager.build.checking import Checked, resolve_checked
 from osimager.build.request import BuildRequest
-from osimager.check.answers import AnswerFile, Problem, run_check
+from osimager.check.answers import AnswerFile, Problem, check_answers, run_check
 from osimager.config.catalog import Catalog
 from osimager.config.configuration import Configuration
+from osimager.config.sections import Target
+from osimager.env import Env
 from osimager.errors import ConfigError, ConfigErrors, Place
+from osimager.events import Notice
+from osimager.plan.model import Answer, BuildPlan
 from osimager.plan.resolve import render_answers
 
 _ADDRESS: Final = "192.0.2.10"
 _NETWORK: Final = "192.0.2.0/24"
 _PROXY: Final = "http://192.0.2.2:3128"
+
+
+async def validate_plan(plan: BuildPlan, env: Env) -> None:
+    """Show a build's answers to their validators before anything is booted, but where the def `validate` is false.
+
+    Raises ConfigErrors for what they refuse; one that is not at hand is named, and stops nothing.
+    """
+    if any(each.name == "validate" and each.value in (False, "false") for each in plan.defs):
+        env.emit(Notice("the answers are not shown to their validators: validate is false", "warning"))
+    else:
+        await validate_answers(_read_by_installer(plan), plan.target, env)
+
+
+def _read_by_installer(plan: BuildPlan) -> list[Answer]:
+    """Give the files that a seed or the boot names; all, where they name none: others are made for steps."""
+    names = plan.install.seed.files if plan.install.seed else ()
+    said = " ".join((*plan.install.boot.arguments, plan.install.boot.boot_command))
+    named = [each for each in plan.install.answers if each.name in names or f"/{each.name}" in said]
+    return named or list(plan.install.answers)
+
+
+async def validate_answers(answers: Sequence[Answer], target: Target, env: Env) -> None:
+    """Do so with these `answers`."""
+    files = [
+        AnswerFile(name=each.name, text=each.text, format=each.format, dist=target.dist, version=target.version)
+        for each in answers
+        if each.format
+    ]
+    report = await check_answers(files)
+    for name, why in report.not_at_hand.items():
+        env.emit(Notice(f"the answers are not checked by {name}: {why}"))
+    for problem in report.problems:
+        if problem.is_warning:
+            env.emit(Notice(env.masker.mask(str(problem)), "warning"))
+    if report.errors:
+        errors = _as_errors(report.errors)
+        hint = "correct it; or, where the validator is wrong, -D validate=false"
+        raise ConfigErrors(
+            [ConfigError(env.masker.mask(each.what), where=each.where, hint=each.hint or hint) for each in errors]
+        )
 
 
 def validate(checked: Sequence[Checked], catalog: Catalog, asked: BuildRequest) -> list[Checked]:
@@ -77,6 +121,13 @@ def _answer_files(configuration: Configuration, target: str) -> Iterator[AnswerF
         )
 
 
+def _as_errors(problems: Sequence[Problem]) -> list[ConfigError]:
+    return [
+        ConfigError(problem.what, where=Place(problem.file.name, problem.line), hint=problem.hint)
+        for problem in problems
+    ]
+
+
 def _nameless(file: AnswerFile) -> AnswerFile:
     """Give the file without its target: what is said of many targets is said once."""
     return dataclasses.replace(file, target="")
@@ -86,13 +137,8 @@ def _with_problems(
     each: Checked, failures: Sequence[ConfigError], problems: Sequence[Problem], missing: Sequence[str]
 ) -> Checked:
     """Add problems to one target, each once: variants have most lines in common."""
-    errors = [*failures]
-    errors += [
-        ConfigError(problem.what, where=Place(problem.file.name, problem.line), hint=problem.hint)
-        for problem in problems
-        if not problem.is_warning
-    ]
-    unique = {(error.what, error.where, error.hint): error for error in (*each.errors, *errors)}
+    errors = (*each.errors, *failures, *_as_errors([problem for problem in problems if not problem.is_warning]))
+    unique = {(error.what, error.where, error.hint): error for error in errors}
     warnings = [
         str(dataclasses.replace(problem, file=_nameless(problem.file))) for problem in problems if problem.is_warning
     ]

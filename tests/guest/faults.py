@@ -212,6 +212,7 @@ def menu_of(medium: str) -> Plant:
 _URL = "url=>>answer_url<</preseed.cfg"
 _OPEN = {"d-i debian-installer/locale string >>locale<<\n": ""}
 _BROKEN = {"d-i clock-setup/utc boolean true\n": "d-i\nd-i clock-setup/utc boolean true\n"}
+_AS_IT_IS = ("-D", "validate=false")  # else its own validator refuses it before anything is booted
 _EARLY = {"d-i clock-setup/utc boolean true\n": "d-i preseed/early_command string exit 3\n"}
 _STOPPED = {f'- "{_URL}"': '- "url=http://10.0.2.2:9/preseed.cfg"'}
 _NO_CARD = {f'- "{_URL}"': f'- "{_URL}"\n    - "modprobe.blacklist=virtio_net"'}
@@ -259,7 +260,12 @@ FAULTS: tuple[Fault, ...] = (
     Fault("arm-no-initrd", "no-initrd", kernel_alone, "unknown-block(0,0)", arch="aarch64"),
     # The real debian-installer.
     Fault("open-question", "question", answers(NETBOOT, "localisation.cfg", _OPEN), "Select a language"),
-    Fault("answers-broken", "answer-refused", answers(NETBOOT, "localisation.cfg", _BROKEN), "preconfiguration file"),
+    Fault(
+        "answers-broken",
+        "answer-refused",
+        answers(NETBOOT, "localisation.cfg", _BROKEN, *_AS_IT_IS),
+        "preconfiguration file",
+    ),
     Fault("early-command-fails", "installer-error", answers(NETBOOT, "localisation.cfg", _EARLY), "preseeded command"),
     Fault("newt-question", "question", menu_of(NETBOOT), "Select a language"),
     Fault("silent-question", "question", both(answers(NETBOOT, "localisation.cfg", _OPEN), _SILENT), "question"),
