@@ -23,7 +23,6 @@ from pathlib import Path
 from osimager.arch import Arch, host_arch
 from osimager.errors import PrerequisiteError
 from osimager.kept import write_kept
-from osimager.machine.hvf import find_obstacle
 from osimager.plan.facts import Accelerator, AcceleratorFacts, QemuFacts
 from osimager.proc import open_child
 
@@ -226,7 +225,11 @@ async def _find_obstacle(qemu: QemuFacts, accelerator: Accelerator) -> str:
         return f"guests of {qemu.arch} are foreign to this host"
     if qemu.accelerators and accelerator not in qemu.accelerators:
         return f"{qemu.path.name} was built without it"
-    return _find_kvm_obstacle() if accelerator is Accelerator.KVM else await find_obstacle(qemu)
+    if accelerator is Accelerator.KVM:
+        return _find_kvm_obstacle()
+    from osimager.machine.hvf import find_obstacle  # macOS alone needs it, and plistlib with it
+
+    return await find_obstacle(qemu)
 
 
 async def _race(qemu: QemuFacts, accelerator: Accelerator, cpu: str = "host") -> tuple[Verdict, Verdict]:
