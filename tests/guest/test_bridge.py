@@ -93,6 +93,7 @@ async def list_interfaces(ip: Path) -> str:
     return (await run_tool([ip, "link", "show", "master", "br0"], deadline_s=30)).text
 
 
+@pytest.mark.full
 async def test_guest_gets_an_address_on_the_bridge_and_is_found_by_it(
     network: Path, needs: Callable[[str], Path], env: Env, events: list[Event], tmp_path: Path
 ) -> None:

@@ -28,7 +28,7 @@ from osimager.machine.ladder import SYSTEM
 from osimager.machine.qemu import DirectBoot, MachineRun, QemuMachine, start_machine
 from osimager.machine.watch import watch_machine
 from osimager.plan.facts import Accelerator, HostFacts
-from osimager.plan.model import DiskShape, MachineShape, NicShape, UserNetwork
+from osimager.plan.model import DeviceOverride, DiskShape, MachineShape, NicShape, UserNetwork
 from osimager.ports import EndReason, Machine
 
 
@@ -269,6 +269,16 @@ SHAPES = {
                 "net0", UserNetwork("192.168.77.0/24", "192.168.77.1", "192.168.77.10"), "e1000", "52:54:00:12:34:56"
             ),
             NicShape("net1", UserNetwork(restricted=True)),
+        ),
+    ),
+    "overridden": dataclasses.replace(
+        SHAPE,
+        nics=(NicShape("nic0"), NicShape("nic1", model="e1000"), NicShape("nic2", model="rtl8139")),
+        overrides=(
+            DeviceOverride("rng0", None),
+            DeviceOverride("video0", "device", "virtio-vga,id=video0"),
+            DeviceOverride("balloon0", "device", "virtio-balloon-pci,id=balloon0"),
+            DeviceOverride("s3", "global", "ICH9-LPC.disable_s3=1"),
         ),
     ),
     "level-3": dataclasses.replace(SHAPE, cpu="x86-64-v3", cpus=2),
