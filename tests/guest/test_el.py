@@ -203,7 +203,7 @@ def test_pre_and_post_scripts_leave_their_traces(tmp_path: Path) -> None:
     ("fragment", "wrong", "cause"),
     [
         ("packages.cfg", "%packages\n%end\nno-such-command --at-all\n", "the installer refused its answer file"),
-        ("source.cfg", "text\neula --agreed\n", "the installer asks a question"),
+        ("disk-plain.cfg", "zerombr\n", "the installer asks a question"),
         ("disk-plain.cfg", "zerombr\nclearpart --all\npart / --size=1024\n", "biosboot"),
     ],
     ids=["syntax", "open-question", "disk"],

@@ -15,7 +15,6 @@ from .talk import Stopped, say, wait_forever
 
 _MEDIUM = Path("/run/medium")
 _PAYLOAD = Path("/run/lower")
-_SOURCES = ("cdrom", "url", "nfs", "harddrive")
 
 
 def main() -> NoReturn:
@@ -42,9 +41,7 @@ def main() -> NoReturn:
 
 def _check_answers(handler: Any) -> None:
     """Stop at the hub of Anaconda's text mode where something has to be said that the kickstart does not say."""
-    missing = []
-    if not any(getattr(handler, name).seen for name in _SOURCES):
-        missing.append("Installation source")
+    missing = []  # the source is not: without one named, the medium that was booted is taken
     if not (handler.autopart.seen or handler.partition.seen):
         missing.append("Installation destination")
     if not (handler.rootpw.seen or handler.user.userList):
