@@ -77,7 +77,16 @@ async def witnessed(
             await finish(screens.take(), _LAST_SCREEN_S)
             if failing is not None:
                 await failing.attend(error, failing.console_shell)
+                if failing.keeps_workspace:
+                    _keep_disks(machine.disks, env)
             raise
+
+
+def _keep_disks(disks: tuple[Path, ...], env: Env) -> None:
+    """Name the disks in the workspace too: those of a layer that failed go with it."""
+    for disk in disks:
+        with contextlib.suppress(OSError):  # it lies there already
+            (env.workspace / disk.name).hardlink_to(disk)
 
 
 class _Screens:

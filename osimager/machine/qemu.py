@@ -218,6 +218,11 @@ class QemuMachine:
         return self.endpoint
 
     @property
+    def disks(self) -> tuple[Path, ...]:
+        """Give the files of the disks, in the shape's order."""
+        return self._run.disks
+
+    @property
     def pid(self) -> int:
         """Give QEMU's process id."""
         return self._child.pid

@@ -107,14 +107,17 @@ def on_terminal(site: Site, *words: str) -> Iterator[tuple[subprocess.Popen[byte
         os.close(theirs)
 
 
-def read_until(terminal: int, text: str) -> str:
-    """Read what is shown until `text` is; the test's own time limit is that of the build."""
-    shown = b""
-    while text.encode() not in shown:
-        data = os.read(terminal, 4096)
-        assert data, shown.decode(errors="replace")
-        shown += data
-    return shown.decode(errors="replace")
+def read_until(terminal: int, *texts: str) -> str:
+    """Read what is shown until `texts` are, one after the other."""
+    shown = ""
+    at = 0
+    for text in texts:
+        while (found := shown.find(text, at)) < 0:
+            data = os.read(terminal, 4096)
+            assert data, shown
+            shown += data.decode(errors="replace")
+        at = found + len(text)
+    return shown
 
 
 def wait_end(child: subprocess.Popen[bytes], terminal: int) -> tuple[int, str]:
@@ -155,14 +158,14 @@ def test_on_error_ask_does_what_is_answered(site: Site) -> None:
         status, shown = wait_end(child, terminal)
     assert status == 6
     [kept] = re.findall(r"kept: (.*?)\r?\n", shown)
-    assert (Path(kept) / "disk.qcow2").is_file()
+    assert list(Path(kept).glob("disk*.qcow2"))
 
 
 def test_on_error_shell_attaches_to_the_failing_guest(tmp_path: Path) -> None:
     with open_site(tmp_path, load_tiny().ECHO_SERIAL) as site:
         words = (*site.words, "--timeout", "install=4s", "--on-error", "shell")
         with on_terminal(site, *words) as (child, terminal):
-            read_until(terminal, "Ctrl-] leaves it")
+            read_until(terminal, "Ctrl-] leaves it", WORD)  # from then on keys go to the guest
             os.write(terminal, b"anybody there?")
             read_until(terminal, "anybody there?")
             os.write(terminal, b"\x1d")
@@ -201,7 +204,7 @@ def test_kept_workspace_stays_without_a_process(site: Site, mode: str) -> None:
     ran = run(*site.words, "--timeout", "install=3s", "--on-error", mode, home=site.home)
     assert ran.status == 6
     [kept] = re.findall(r"kept: (.*)", ran.err)
-    assert (Path(kept) / "disk.qcow2").is_file()
+    assert list(Path(kept).glob("disk*.qcow2"))
     assert site.find() == []
     assert run("gc", home=site.home).err == "nothing to sweep\n"
     assert run("gc", "--kept", home=site.home).err == f"swept {Path(kept).name}\n"
