@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -90,8 +91,8 @@ def test_damaged_layer_is_made_anew(site: Site, damage: str) -> None:
             (layer.folder / "layer.json").write_text("{")
     assert states(build(site).events, "INSTALL") == INSTALLED
     assert only_layer(site).folder != layer.folder
-    assert not layer.folder.exists()
     assert states(build(site).events, "INSTALL") == FOUND
+    assert not layer.folder.exists()  # what was found damaged is swept by the next
 
 
 @contextmanager
@@ -113,6 +114,13 @@ def finish(child: subprocess.Popen[str]) -> list[dict[str, Any]]:
 
 def is_machine(event: dict[str, Any]) -> bool:
     return bool(event["kind"] == "machine_started")
+
+
+def stop_in_install(child: subprocess.Popen[str]) -> dict[str, Any]:
+    """Wait until the installer runs and let it get no further; give the event."""
+    event = wait_for_event(child, is_machine)
+    os.kill(event["pid"], signal.SIGSTOP)
+    return event
 
 
 def is_fetched(event: dict[str, Any]) -> bool:
@@ -145,7 +153,7 @@ def test_collector_beside_builds_removes_no_layer_in_use(site: Site) -> None:
 
 def test_builder_that_is_killed_before_its_layer_is_published_leaves_what_the_next_sweeps(site: Site) -> None:
     with starting(site, 1) as [child]:
-        event = wait_for_event(child, is_machine)
+        event = stop_in_install(child)
         [folder] = [path for path in open_store(site.home).folder.iterdir() if (path / "held").exists()]
         child.kill()
         child.communicate()
@@ -159,7 +167,7 @@ def test_builder_that_is_killed_before_its_layer_is_published_leaves_what_the_ne
 
 def test_others_go_on_when_the_one_who_makes_the_layer_is_killed(site: Site) -> None:
     with starting(site, 1) as [maker]:
-        wait_for_event(maker, is_machine)
+        stop_in_install(maker)
         with starting(site, 2) as others:
             for other in others:
                 wait_for_event(other, is_fetched)
