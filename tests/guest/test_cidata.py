@@ -36,7 +36,6 @@ from tests.guest.test_made import NoLookups
 
 pytestmark = [
     pytest.mark.guest,
-    pytest.mark.full,
     pytest.mark.needs("qemu-system-x86_64", "qemu-img", "mmdebstrap", "xorriso", "debugfs", "resize2fs"),
 ]
 DEADLINE_S = 600.0
