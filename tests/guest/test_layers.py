@@ -34,6 +34,13 @@ def site(tmp_path: Path) -> Iterator[Site]:
         yield Site(made.home, tuple(word for word in made.words if word != "--force"))
 
 
+@pytest.fixture
+def slow_site(tmp_path: Path) -> Iterator[Site]:
+    """Give one whose guest takes its time."""
+    with open_site(tmp_path, load_tiny().INSTALL_LATER) as made:
+        yield Site(made.home, tuple(word for word in made.words if word != "--force"))
+
+
 def open_store(home: Path) -> LayerStore:
     return LayerStore(Places.from_environment({"OSIMAGER_HOME": str(home)}))
 
@@ -151,24 +158,24 @@ def test_collector_beside_builds_removes_no_layer_in_use(site: Site) -> None:
     assert store.load() == []
 
 
-def test_builder_that_is_killed_before_its_layer_is_published_leaves_what_the_next_sweeps(site: Site) -> None:
-    with starting(site, 1) as [child]:
+def test_builder_that_is_killed_before_its_layer_is_published_leaves_what_the_next_sweeps(slow_site: Site) -> None:
+    with starting(slow_site, 1) as [child]:
         event = stop_in_install(child)
-        [folder] = [path for path in open_store(site.home).folder.iterdir() if (path / "held").exists()]
+        [folder] = [path for path in open_store(slow_site.home).folder.iterdir() if (path / "held").exists()]
         child.kill()
         child.communicate()
     assert wait_until(lambda: find_processes(event["build"]) == [], deadline_s=5)
-    assert open_store(site.home).load() == []
+    assert open_store(slow_site.home).load() == []
     assert folder.is_dir()
-    assert states(build(site).events, "INSTALL") == INSTALLED
+    assert states(build(slow_site).events, "INSTALL") == INSTALLED
     assert not folder.exists()
-    assert only_layer(site).index == 0
+    assert only_layer(slow_site).index == 0
 
 
-def test_others_go_on_when_the_one_who_makes_the_layer_is_killed(site: Site) -> None:
-    with starting(site, 1) as [maker]:
+def test_others_go_on_when_the_one_who_makes_the_layer_is_killed(slow_site: Site) -> None:
+    with starting(slow_site, 1) as [maker]:
         stop_in_install(maker)
-        with starting(site, 2) as others:
+        with starting(slow_site, 2) as others:
             for other in others:
                 wait_for_event(other, is_fetched)
             maker.kill()

@@ -24,6 +24,8 @@ INSTALL = (
     )
     + SHUTDOWN
 )
+# The same after three seconds (INT 15h, AH=86h): time to be killed in.
+INSTALL_LATER = bytes.fromhex("b486 b92d00 bac0c6 cd15") + INSTALL
 
 
 def make_boot_sector(text: str, ending: bytes) -> bytes:
