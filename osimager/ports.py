@@ -68,8 +68,12 @@ class Communicator(Protocol):
         on_line: Callable[[str], None] | None = None,
         environment: Mapping[str, str] | None = None,
         deadline_s: float,
+        settle: bool = False,
     ) -> int:
-        """Run a POSIX shell script as root and give its exit status; output comes line by line."""
+        """Run a POSIX shell script as root and give its exit status; output comes line by line.
+
+        With `settle` all that the guest has written is on its disk afterwards.
+        """
         ...
 
     async def read(self, script: str, *, deadline_s: float) -> str:

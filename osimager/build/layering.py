@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,17 +27,17 @@ from osimager.machine.qemu import QemuMachine
 from osimager.machine.snapshot import SavedMemory
 from osimager.plan.digests import PlanKeys
 from osimager.plan.model import BuildPlan
-from osimager.ports import Communicator
-
-_SETTLE_S = 120.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Base:
-    """Where a build goes on: an installed system after `steps` steps, the way in, and its memory where that loads."""
+    """Where a build goes on: an installed system after `steps` steps, the way in, and its memory where that loads.
+
+    `drives` are in `folder`, by name, with the bytes that the guest sees of each.
+    """
 
     folder: Path
-    drives: tuple[str, ...]
+    drives: Mapping[str, int]
     steps: int
     credentials: Credentials
     saved: SavedMemory | None = None
@@ -97,7 +97,7 @@ class BuildLayers:
         self._wakes = True
         self._top = _Top(env.workspace, 0, None)
         self._unkept = 0
-        self._sizes: dict[str, int] = {}
+        self._drives: Mapping[str, int] = {}
         self._since = env.clock.monotonic()
 
     # Finding --------------------------------------------------------------------------------------------------------
@@ -148,7 +148,7 @@ class BuildLayers:
             self._env.emit(Notice("the saved memory is another machine's (QEMU, CPU or firmware): the disk is booted"))
         return Base(
             folder=layer.folder,
-            drives=tuple(layer.drives),
+            drives=layer.drive_bytes,
             steps=layer.index,
             credentials=read_credentials(read_access(layer, self._store), self._env),
             saved=SavedMemory(layer.folder / MACHINE, layer.folder / MEMORY) if fits else None,
@@ -170,10 +170,10 @@ class BuildLayers:
         self._since = self._env.clock.monotonic()
         self._top = top = self._open_top(0, below="")
         await install(top.folder)
-        drives = tuple(sorted(path.stem for path in top.folder.glob("*.qcow2")))
+        drives = {path.stem: await read_size(path) for path in sorted(top.folder.glob("*.qcow2"))}
         if top.new is not None:
             top.new.write_access(credentials.to_json())
-            self._publish(top, memory="")
+            self._publish(top, drives, memory="")
         return Base(folder=top.folder, drives=drives, steps=0, credentials=credentials)
 
     @property
@@ -197,27 +197,30 @@ class BuildLayers:
         index = base.steps if boots and self.saves_memory else base.steps + 1
         below = base.folder.name if self._is_kept(base.folder) else ""
         self._top = self._open_top(index, below=below)
-        return await self._overlay(base.folder, base.drives, self._top.folder)
+        self._drives = base.drives
+        return await self._overlay(base.folder, self._top.folder)
 
-    def keeping(self, machine: QemuMachine, guest: Communicator) -> Callable[[int], Awaitable[None]]:
-        """Give what is to be called with the number of steps done, before the first and after each."""
+    def keeping(self, machine: QemuMachine) -> Callable[[int], Awaitable[None]]:
+        """Give what is to be called with the number of steps done, before the first and after each.
+
+        What a step wrote must have left the guest's cache; of a guest that has only booted, its disk alone is no use.
+        """
 
         async def keep(done: int) -> None:
             if self._top.new is not None and self._top.index == done:
-                await self._keep(machine, guest)
+                await self._keep(machine)
 
         return keep
 
-    async def _keep(self, machine: QemuMachine, guest: Communicator) -> None:
+    async def _keep(self, machine: QemuMachine) -> None:
         """Make a layer of what the guest has written, and let it go on in the next one."""
         top = self._top
-        await guest.run("sync", deadline_s=_SETTLE_S)
         self._top = following = self._open_top(top.index + 1, below=top.folder.name)
-        overlays = await self._overlay(top.folder, tuple(self._sizes), following.folder, is_open=True)
+        overlays = await self._overlay(top.folder, following.folder)
         async with machine.paused():
             await machine.move_drives(overlays)
             memory = await self._save_memory(machine, top.folder)
-        self._publish(top, memory=memory)
+        self._publish(top, self._drives, memory=memory)
         if following.new is not None:
             await self._try_lock(following.index)
         self._since = self._env.clock.monotonic()
@@ -235,19 +238,13 @@ class BuildLayers:
                 (folder / name).unlink(missing_ok=True)
         return self._memory_key
 
-    async def _overlay(
-        self, below: Path, names: tuple[str, ...], folder: Path, *, is_open: bool = False
-    ) -> dict[str, Path]:
-        """Make an overlay of each drive in `below`. `is_open`: a guest writes to it, so its size is the one known."""
+    async def _overlay(self, below: Path, folder: Path) -> dict[str, Path]:
+        """Make an overlay of each drive in `below`, to which a guest may still write."""
         overlays = {}
-        for name in names:
+        for name, size_bytes in self._drives.items():
             backing = below / f"{name}.qcow2"
-            if not is_open:
-                self._sizes[name] = await read_size(backing)
             named = Path("..") / below.name / backing.name if self._is_kept(folder) else backing
-            overlays[name] = await create_overlay(
-                folder / backing.name, named, size_bytes=self._sizes[name], is_open=is_open
-            )
+            overlays[name] = await create_overlay(folder / backing.name, named, size_bytes=size_bytes, is_open=True)
         return overlays
 
     def _open_top(self, index: int, *, below: str) -> _Top:
@@ -263,7 +260,7 @@ class BuildLayers:
 
     # Keeping --------------------------------------------------------------------------------------------------------
 
-    def _publish(self, top: _Top, *, memory: str) -> None:
+    def _publish(self, top: _Top, drives: Mapping[str, int], *, memory: str) -> None:
         """Publish a layer that nothing writes to any more, beside the build; then others may have it."""
         assert top.new is not None
         step = self._plan.steps[top.index - 1] if top.index else None
@@ -275,6 +272,7 @@ class BuildLayers:
             build=self._env.bus.build,
             created=self._env.clock.now(),
             seconds=round(self._env.clock.monotonic() - self._since, 3),
+            drive_bytes=drives,
             memory=memory,
         )
         making, self._making = self._making, None

@@ -68,6 +68,7 @@ class KeptFile:
 class Layer:
     """A published layer. `index` is 0 for the installed disk and N after step N; `parent` the folder's name below.
 
+    `drive_bytes` are the machine's drives by name, with the bytes that the guest sees of each.
     `memory` is the key of the machine that the saved memory loads into, empty where none was saved.
     """
 
@@ -82,13 +83,14 @@ class Layer:
     created: datetime
     seconds: float
     memory: str
+    drive_bytes: Mapping[str, int]
     inputs: Inputs
     files: Mapping[str, KeptFile]
 
     @property
     def drives(self) -> dict[str, Path]:
         """Give the machine's drives by name."""
-        return {name.removesuffix(".qcow2"): self.folder / name for name in self.files if name.endswith(".qcow2")}
+        return {name: self.folder / f"{name}.qcow2" for name in self.drive_bytes}
 
     @property
     def size_bytes(self) -> int:
@@ -116,6 +118,7 @@ class Content:
     build: str
     created: datetime
     seconds: float
+    drive_bytes: Mapping[str, int]
     memory: str = ""
 
 
@@ -166,15 +169,15 @@ class LayerStore:
     def find(self, digest: str, holds: ExitStack, *, memory: str | None) -> Layer | None:
         """Find a whole layer and hold it, and those below it, in `holds`; one whose memory loads goes first.
 
-        `memory` None: the guest will be booted, so one that was shut down goes before one that was running. A damaged
-        one is passed over: nobody finds it again.
+        Where the guest will be booted, one that was shut down goes before one that was running. A damaged one is passed
+        over: nobody finds it again.
         """
         if not digest or not self.folder.is_dir():
             return None
         with locked(self._store_lock):
             found = [layer for path in self.folder.glob(f"{digest}.*") if (layer := _load(path / _RECORD)) is not None]
             found.sort(key=lambda layer: layer.created, reverse=True)
-            found.sort(key=lambda layer: bool(layer.memory) if memory is None else layer.memory != memory)
+            found.sort(key=lambda layer: 0 if memory and layer.memory == memory else 1 if not layer.memory else 2)
             for layer in found:
                 with ExitStack() as held:
                     if self._hold_chain(layer, held):
@@ -356,6 +359,7 @@ def _render(layer: Layer) -> dict[str, object]:
         "v": _VERSION,
         **plain,
         "created": layer.created.isoformat(),
+        "drive_bytes": dict(layer.drive_bytes),
         "inputs": dict(layer.inputs),
         "files": {name: dataclasses.asdict(kept) for name, kept in layer.files.items()},
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import socket
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,37 +72,46 @@ def _vnc_socket(env: Env) -> Path:
     return find_socket(env.places, env.workspace.name, "vnc")
 
 
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The installed system's machine. `sock`: it went on from saved memory, and its SSH server has spoken there."""
+
+    machine: QemuMachine
+    sock: socket.socket | None = None
+
+
 @contextlib.asynccontextmanager
 async def start_installed(
     plan: BuildPlan, base: Base, layers: BuildLayers, rig: Rig, env: Env
-) -> AsyncIterator[QemuMachine]:
+) -> AsyncIterator[Running]:
     """Give the installed system's machine: where its memory was saved it goes on from there, else its disk boots.
 
     No installer media, no kernel of ours. A memory that does not load, or does not answer then, is told and left.
     """
     async with contextlib.AsyncExitStack() as up:
-        machine = None
+        running = None
         if base.saved is not None:
-            machine = await _wake(plan, base, layers, rig, env, owner=up)
-        if machine is None:
-            machine = await up.enter_async_context(_start(plan, base, layers, rig, env))
-        yield machine
+            running = await _wake(plan, base, layers, rig, env, owner=up)
+        if running is None:
+            running = Running(await up.enter_async_context(_start(plan, base, layers, rig, env)))
+        yield running
 
 
 async def _wake(
     plan: BuildPlan, base: Base, layers: BuildLayers, rig: Rig, env: Env, *, owner: contextlib.AsyncExitStack
-) -> QemuMachine | None:
+) -> Running | None:
     """Start from saved memory; None where that does not come to life. `owner` has the machine then."""
     async with contextlib.AsyncExitStack() as attempt:
         try:
             machine = await attempt.enter_async_context(_start(plan, base, layers, rig, env))
             async with asyncio.timeout(_WAKE_S):
-                (await wait_banner(await machine.find_endpoint(), env.emit)).close()
+                sock = await wait_banner(await machine.find_endpoint(), env.emit)
         except (OsimagerError, OSError) as exc:  # a deadline is an OSError too
             env.emit(Notice(f"the saved memory does not go on ({exc or 'it does not answer'}): the disk is booted"))
         else:
+            attempt.callback(sock.close)
             await owner.enter_async_context(attempt.pop_all())
-            return machine
+            return Running(machine, sock)
     layers.forget_memory()
     return None
 
@@ -124,17 +134,18 @@ async def _start(plan: BuildPlan, base: Base, layers: BuildLayers, rig: Rig, env
 
 @contextlib.asynccontextmanager
 async def open_guest(
-    plan: BuildPlan, base: Base, machine: QemuMachine, env: Env, *, failing: Failing | None = None
+    plan: BuildPlan, base: Base, running: Running, env: Env, *, failing: Failing | None = None
 ) -> AsyncIterator[SshCommunicator]:
     """Wait until the installed system lets this build's key in; the guest's death ends the wait, or its being stuck.
 
     An error in the block is attended to, its logs fetched first, before it is passed on.
     """
-    key = base.credentials.key
-    async with open_ssh(await machine.find_endpoint(), plan.access, key, env) as guest:
+    key, machine = base.credentials.key, running.machine
+    endpoint = await machine.find_endpoint()
+    async with open_ssh(endpoint, plan.access, key, env, sock=running.sock) as guest:
         if plan.access.password is not None:
             await plant_key(guest, plan.access, key)
-        if machine.is_woken:
+        if running.sock is not None:
             await wake_up(guest, env)
         try:
             yield guest

@@ -45,11 +45,12 @@ async def run_build(prepared: Prepared, use: CacheUse, rig: Rig, env: Env, rec: 
             base = await _install(plan, media, layers, rig, env, rec=rec)
         else:
             rec.skip([Stage.SEED], "its layer was found")
-        async with AsyncExitStack() as running:
-            machine = await rec.enter(Stage.START, running, start_installed(plan, base, layers, rig, env))
-            guest = await rec.enter(Stage.CONNECT, running, open_guest(plan, base, machine, env, failing=rig.failing))
+        async with AsyncExitStack() as on:
+            running = await rec.enter(Stage.START, on, start_installed(plan, base, layers, rig, env))
+            guest = await rec.enter(Stage.CONNECT, on, open_guest(plan, base, running, env, failing=rig.failing))
+            machine = running.machine
             way = Way(machine.endpoint, plan.access, base.credentials.key, guest.host_key)
-            deadline_s, keep = plan.deadline_s(Stage.PROVISION), layers.keeping(machine, guest)
+            deadline_s, keep = plan.deadline_s(Stage.PROVISION), layers.keeping(machine)
             steps = run_steps(plan.steps, guest, env, deadline_s=deadline_s, way=way, done=base.steps, keep=keep)
             await rec.run(Stage.PROVISION, steps)
             sealed = await rec.run(Stage.SEAL, seal(plan.seal, guest, env))

@@ -8,20 +8,28 @@ PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 user=$OSIMAGER_BUILD_USER
 have() { command -v "$1" >/dev/null 2>&1; }
 
+# What `cloud-init clean --logs` does (cloudinit/cmd/clean.py), without a second of Python, five under TCG.
+clean_cloud_init() {
+    rm -f /var/log/cloud-init.log /var/log/cloud-init-output.log
+    for path in /var/lib/cloud/*; do
+        [ "$path" = /var/lib/cloud/seed ] || rm -rf "$path"
+    done
+    for hook in /etc/cloud/clean.d/*; do
+        [ ! -f "$hook" ] || [ ! -x "$hook" ] || "$hook" >/dev/null 2>&1
+    done
+}
+
 [ ! -s /etc/machine-id ] || echo "was machine-id $(cat /etc/machine-id)"
 for key in /etc/ssh/ssh_host_*_key.pub; do
     [ ! -r "$key" ] || { read -r kind blob _ <"$key" && echo "was host-key $kind $blob"; }
 done
 
-# cloud-init takes its time to start; what follows does not touch what it cleans.
-cleaning=
 echo "was root-kib $(df -Pk / | { read -r _; read -r _ size _; echo "$size"; })"
 if have cloud-init; then
     echo "was cloud-init yes"
     # Subiquity's hook takes the static network with it (cloud-init's documentation, "clean.d"): a machine keeps its own.
     [ "$OSIMAGER_SEAL" != machine ] || rm -f /etc/cloud/clean.d/99-installer
-    cloud-init clean --logs >/dev/null 2>&1 &
-    cleaning=$!
+    clean_cloud_init
 fi
 
 # What writes once more when it stops, is stopped first.
@@ -161,7 +169,6 @@ case $OSIMAGER_SEAL in
 template) forget_identity ;;
 machine) keep_identity ;;
 esac
-[ -z "$cleaning" ] || wait "$cleaning" || rm -rf /var/lib/cloud/* /var/log/cloud-init*
 find /var/log -type f \( -name '*.gz' -o -name '*.xz' -o -name '*.[0-9]' -o -name '*.old' -o -name '*-20[0-9]*' \) -exec rm -f {} +
 find /var/log -type f -size +0 -exec sh -c 'for file; do : >"$file"; done' sh {} +
 close_build_access

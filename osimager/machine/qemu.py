@@ -239,11 +239,6 @@ class QemuMachine:
         return self._qmp
 
     @property
-    def is_woken(self) -> bool:
-        """Say whether the guest went on from saved memory."""
-        return self._run.saved is not None
-
-    @property
     def serial(self) -> SerialLog:
         """Give the console's log."""
         return self._log

@@ -48,11 +48,14 @@ def render_command(access: Access, words: tuple[str, ...]) -> str:
     return shlex.join((*become, *words))
 
 
-def render_program(script: str, environment: Mapping[str, str], *, token: str, merge: bool) -> str:
+def render_program(
+    script: str, environment: Mapping[str, str], *, token: str, merge: bool, settle: bool = False
+) -> str:
     """Give the program that runs `script` under its own `#!` interpreter, else under sh.
 
     It prints `token` on a line before anything else: what comes before it is not the script's (sudo's refusal, say).
-    `merge` sends standard error to standard output. Raises ValueError for what no shell can hold.
+    `merge` sends standard error to standard output; `settle` ends with what was written being on the disk. Raises
+    ValueError for what no shell can hold.
     """
     if "\0" in script or any("\0" in value for value in environment.values()):
         raise ValueError("a script and its environment cannot hold NUL characters")
@@ -77,6 +80,7 @@ umask 022
 {exports}{run} "$f" </dev/null
 s=$?
 rm -f "$f"
+{"sync" if settle else ":"}
 exit "$s"
 }}
 """

@@ -93,14 +93,22 @@ def _known_key(key: Ed25519PrivateKey, env: Env, private: str | None = None) -> 
 
 @contextlib.asynccontextmanager
 async def open_ssh(
-    endpoint: Endpoint, access: Access, key: BuildKey, env: Env, *, host_key: str | None = None
+    endpoint: Endpoint,
+    access: Access,
+    key: BuildKey,
+    env: Env,
+    *,
+    host_key: str | None = None,
+    sock: socket.socket | None = None,
 ) -> AsyncIterator[SshCommunicator]:
     """Try until the guest accepts `key`, then give the way in. The deadline is the caller's.
+
+    `sock` is a first connection, of `wait_banner`'s: it is taken over.
 
     Whatever answers and refuses the key (a live installer's own sshd) is only another try. The host key is accepted on
     first use: `SshCommunicator.host_key`, to be given as `host_key` when the same guest is connected to again.
     """
-    transport = await _log_in_at_last(endpoint, access, key, env, host_key)
+    transport = await _log_in_at_last(endpoint, access, key, env, host_key, first=sock)
     try:
         yield SshCommunicator(transport, access, env)
     finally:
@@ -123,7 +131,13 @@ async def has_login(endpoint: Endpoint, user: str, credential: BuildKey | str) -
 
 
 async def _log_in_at_last(
-    endpoint: Endpoint, access: Access, key: BuildKey, env: Env, host_key: str | None
+    endpoint: Endpoint,
+    access: Access,
+    key: BuildKey,
+    env: Env,
+    host_key: str | None,
+    *,
+    first: socket.socket | None = None,
 ) -> paramiko.Transport:
     nudge = Nudge()
 
@@ -136,8 +150,10 @@ async def _log_in_at_last(
 
     refusals = 0
     while True:
-        with env.bus.listening(look):
-            sock = await wait_banner(endpoint, env.emit, nudge)
+        sock, first = first, None
+        if sock is None:
+            with env.bus.listening(look):
+                sock = await wait_banner(endpoint, env.emit, nudge)
         try:
             transport = await in_thread(
                 functools.partial(_log_in, sock, access.user, access.password or key, host_key),
@@ -240,11 +256,13 @@ class SshCommunicator:
         on_line: Callable[[str], None] | None = None,
         environment: Mapping[str, str] | None = None,
         deadline_s: float,
+        settle: bool = False,
     ) -> int:
         """Run `script` as root, under its own `#!` interpreter, and give its exit status."""
         splitter = LineSplitter(on_line or (lambda _line: None))
         output = _Output(self._token(), splitter.feed)
-        ended = await self._run_program(script, environment or {}, output, merge=True, deadline_s=deadline_s)
+        program = _render(script, environment or {}, output, merge=True, settle=settle)
+        ended = await self._run_program(program, output, merge=True, deadline_s=deadline_s)
         splitter.end()
         return ended.status
 
@@ -252,7 +270,8 @@ class SshCommunicator:
         """Run `script` as root and give what it wrote to standard output."""
         collected = _Collected(MOST_OUTPUT_BYTES)
         output = _Output(self._token(), collected.add)
-        ended = await self._run_program(script, {}, output, merge=False, deadline_s=deadline_s)
+        program = _render(script, {}, output, merge=False)
+        ended = await self._run_program(program, output, merge=False, deadline_s=deadline_s)
         if ended.status != 0:
             said = " / ".join(ended.stderr.strip().splitlines()[-5:]) or "it said nothing on stderr"
             raise ProvisionError(f"a script in the guest exited with status {ended.status}: {said}")
@@ -281,13 +300,7 @@ class SshCommunicator:
     def _token(self) -> str:
         return self._env.entropy(8).hex()
 
-    async def _run_program(
-        self, script: str, environment: Mapping[str, str], output: _Output, *, merge: bool, deadline_s: float
-    ) -> _Ended:
-        try:
-            program = render_program(script, environment, token=output.token, merge=merge)
-        except ValueError as exc:
-            raise ProvisionError(str(exc)) from exc
+    async def _run_program(self, program: str, output: _Output, *, merge: bool, deadline_s: float) -> _Ended:
         ended = await self._converse(
             ("sh", "-s"),
             program.encode(errors="surrogateescape"),
@@ -430,6 +443,13 @@ class _Output:
         self.started = bool(mark)
         if rest:
             self._on_chunk(rest)
+
+
+def _render(script: str, environment: Mapping[str, str], output: _Output, *, merge: bool, settle: bool = False) -> str:
+    try:
+        return render_program(script, environment, token=output.token, merge=merge, settle=settle)
+    except ValueError as exc:
+        raise ProvisionError(str(exc)) from exc
 
 
 class _Collected:

@@ -42,7 +42,7 @@ async def run_steps(
     """Run `steps` within `deadline_s` in all. Raises ProvisionError for the first that fails, with its last lines.
 
     The first `done` have been run before. `keep` is called with the number of those that are done, before the first
-    and after each.
+    and after each: what a step wrote is on the guest's disk then.
     """
     ends = env.clock.monotonic() + deadline_s
     if keep is not None:
@@ -58,7 +58,8 @@ async def run_steps(
             env.emit(OutputLine(name, line))
 
         try:
-            status = await _run_step(step, guest, env, tell=tell, deadline_s=max(0.0, ends - started), way=way)
+            left_s = max(0.0, ends - started)
+            status = await _run_step(step, guest, env, tell=tell, deadline_s=left_s, way=way, settle=keep is not None)
         except ProvisionError as exc:
             raise ProvisionError(
                 f"step {step.name}: {exc.what}{_quoted(last)}", where=step.origin, hint=exc.hint
@@ -75,25 +76,28 @@ async def run_steps(
 
 
 async def _run_step(
-    step: Step, guest: Communicator, env: Env, *, tell: Tell, deadline_s: float, way: Way | None
+    step: Step, guest: Communicator, env: Env, *, tell: Tell, deadline_s: float, way: Way | None, settle: bool
 ) -> int:
+    status = 0
     match step.kind:
         case StepKind.SCRIPT:
-            script = step.content.decode(errors="surrogateescape")
-            return await guest.run(script, on_line=tell, environment=dict(step.environment), deadline_s=deadline_s)
+            script, environment = step.content.decode(errors="surrogateescape"), dict(step.environment)
+            return await guest.run(script, on_line=tell, environment=environment, deadline_s=deadline_s, settle=settle)
         case StepKind.FILE:
             await guest.put(step.content, step.destination, mode=step.mode, deadline_s=deadline_s)
-            return 0
         case StepKind.LOCAL:
             from osimager.provision.local import run_local
 
-            return await run_local(step, _known(way), env, tell=tell, deadline_s=deadline_s)
+            status = await run_local(step, _known(way), env, tell=tell, deadline_s=deadline_s)
         case StepKind.ANSIBLE:
             from osimager.provision.ansible import run_playbook
 
-            return await run_playbook(step, _known(way), env, tell=tell, deadline_s=deadline_s)
+            status = await run_playbook(step, _known(way), env, tell=tell, deadline_s=deadline_s)
         case _:
             assert_never(step.kind)
+    if settle:
+        await guest.run("exit 0", deadline_s=deadline_s, settle=True)
+    return status
 
 
 def _known(way: Way | None) -> Way:

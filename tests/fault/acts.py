@@ -65,6 +65,7 @@ def make_layer(home: Path, number: int, *, on: Layer | None = None, memory: str 
                 build="test",
                 created=NOW,
                 seconds=1.0,
+                drive_bytes={DISK.removesuffix(".qcow2"): 64 << 10},
                 memory=memory,
             )
         )

@@ -34,6 +34,7 @@ def make_content(number: int, *, index: int = 0, memory: str = "") -> Content:
         build="test",
         created=_BEGINNING + timedelta(seconds=number),
         seconds=1.0,
+        drive_bytes={DRIVE: 64 << 10},
         memory=memory,
     )
 

@@ -69,6 +69,7 @@ class Chroot:
         on_line: Callable[[str], None] | None = None,
         environment: Mapping[str, str] | None = None,
         deadline_s: float,
+        settle: bool = False,
     ) -> int:
         # Outside of the namespace fstrim and sync would reach the host's disks.
         script = script.replace("\nsync\n", "\n").replace("fstrim -a", "true")
