@@ -64,10 +64,10 @@ def test_wrong_checksum_shows_both(home: Path, tmp_path: Path) -> None:
     check(build(home, "--iso", iso, "--iso-checksum", "sha256:" + "0" * 64), 5, "0" * 64)
 
 
-def test_iso_without_a_boot_menu_says_how_to_go_on(home: Path, tmp_path: Path) -> None:
+def test_direct_boot_of_an_iso_without_a_boot_menu_says_how_to_go_on(home: Path, tmp_path: Path) -> None:
     iso = tmp_path / "plain.iso"
     make_seed(iso, "PLAIN", {"file": b"content"})
-    check(build(home, "--iso", iso), 5, "boot menu", "--boot typed")
+    check(build(home, "--iso", iso, "--boot", "direct"), 5, "boot menu", "--boot typed")
 
 
 def test_url_without_a_checksum_is_refused(home: Path) -> None:
