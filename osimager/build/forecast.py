@@ -66,7 +66,7 @@ def _look(store: LayerStore, keys: PlanKeys, names: Sequence[str], use: CacheUse
                 digest=key.digest,
                 fate=fate,
                 changed=() if fate is Fate.HIT or nearest is None else _changes(key, nearest),
-                below=fate is not Fate.HIT and index > 0 and found[-1].fate is not Fate.HIT,
+                below=fate is Fate.MISS and index > 0 and found[-1].fate is Fate.MISS,
                 seconds=None if nearest is None else nearest.seconds,
             )
         )
