@@ -49,10 +49,11 @@ async def forecast(prepared: Prepared, use: CacheUse, env: Env) -> tuple[Forecas
         plan = complete_boot(plan, media)
     keys = make_keys(plan, media, prepared.outside, prepared.protect)
     names = ("installed disk", *(step.name for step in plan.steps))
-    return await in_thread(lambda: tuple(_look(LayerStore(env.places), keys, names, use, str(plan.target))))
+    return await in_thread(lambda: tuple(look(LayerStore(env.places), keys, names, use, str(plan.target))))
 
 
-def _look(store: LayerStore, keys: PlanKeys, names: Sequence[str], use: CacheUse, target: str) -> list[Forecast]:
+def look(store: LayerStore, keys: PlanKeys, names: Sequence[str], use: CacheUse, target: str) -> list[Forecast]:
+    """Look for the layers of `keys`, each by itself: one that is found may stand on another than the plan's."""
     layers = store.load()
     found: list[Forecast] = []
     for index, (key, name) in enumerate(zip((keys.install, *keys.steps), names, strict=True)):
