@@ -231,10 +231,11 @@ def _firmwares(catalogue: object) -> frozenset[Firmware]:
     return frozenset(firmware for number, firmware in _PLATFORMS.items() if number in ids)
 
 
-def make_image(label: str, files: Mapping[str, bytes]) -> bytes:
+def make_image(label: str, files: Mapping[str, bytes], *, boot: str = "") -> bytes:
     """Give an ISO with Rock Ridge (and Joliet, where it takes the label and names) that holds `files` by relative path.
 
-    The same input gives the same bytes. Raises MediaError for a label or a name that ISO 9660 cannot have.
+    A BIOS loads the first 2048 bytes of the file `boot` and runs them (El Torito, no emulation). The same input gives
+    the same bytes. Raises MediaError for a label or a name that ISO 9660 cannot have.
     """
     from pycdlib import PyCdlib
 
@@ -262,6 +263,9 @@ def make_image(label: str, files: Mapping[str, bytes]) -> bytes:
                     content, where = files[name], f"{plain[entry]}.;1"
                     add = partial(disc.add_fp, io.BytesIO(content), len(content), where)
                     add(rr_name=base, joliet_path=joliet_path, file_mode=0o100444)
+        if boot:
+            catalog = partial(disc.add_eltorito, bootcatfile="/BOOT.CAT;1", rr_bootcatname="boot.catalog")
+            catalog(f"{plain[boot]}.;1", joliet_bootcatfile="/boot.catalog" if joliet else None, boot_load_size=4)
         out = io.BytesIO()
         disc.write_fp(out)
     return _with_fixed_dates(bytearray(out.getvalue())) + bytes(_PADDING_SECTORS * SECTOR)
