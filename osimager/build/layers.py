@@ -182,7 +182,7 @@ class LayerStore:
                 with ExitStack() as held:
                     if self._hold_chain(layer, held):
                         holds.enter_context(held.pop_all())
-                        return layer
+                        return layer if _is_memory_whole(layer) else dataclasses.replace(layer, memory="")
         return None
 
     def is_published(self, parent: str) -> bool:
@@ -280,9 +280,10 @@ class LayerStore:
         return True
 
     def _hold_chain(self, layer: Layer, held: ExitStack) -> bool:
-        """Hold `layer` and all below it, and tell whether all are whole. What is damaged is never found again."""
+        """Hold `layer` and all below it, and tell whether all disks are whole. What is damaged is never found again."""
         held.callback(os.close, _lock(layer.folder / _HELD, fcntl.LOCK_SH))
-        if not all(kept.is_still(layer.folder / name) for name, kept in layer.files.items()):
+        disks = {name: kept for name, kept in layer.files.items() if name not in (MACHINE, MEMORY)}
+        if not all(kept.is_still(layer.folder / name) for name, kept in disks.items()):
             (layer.folder / _RECORD).unlink(missing_ok=True)
             return False
         if layer.parent:
@@ -293,6 +294,11 @@ class LayerStore:
         with contextlib.suppress(OSError):
             os.utime(layer.folder / _RECORD)
         return True
+
+
+def _is_memory_whole(layer: Layer) -> bool:
+    """Tell whether the saved memory is untouched; a copy of the cache has none, since nobody hashes so much."""
+    return all(kept.is_still(layer.folder / name) for name, kept in layer.files.items() if name in (MACHINE, MEMORY))
 
 
 def read_access(layer: Layer, store: LayerStore) -> dict[str, str]:

@@ -141,7 +141,7 @@ DAMAGES: list[Callable[[Path], None]] = [cut, flip, Path.unlink, replace_by_anot
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-@pytest.mark.parametrize(("damaged", "name"), [(1, DISK), (2, DISK), (3, DISK), (1, ACCESS), (2, MACHINE), (2, MEMORY)])
+@pytest.mark.parametrize(("damaged", "name"), [(1, DISK), (2, DISK), (3, DISK), (1, ACCESS)])
 def test_damaged_layer_and_what_stands_on_it_are_never_found_again(
     store: LayerStore, damaged: int, name: str, damage: Callable[[Path], None]
 ) -> None:
@@ -153,6 +153,21 @@ def test_damaged_layer_and_what_stands_on_it_are_never_found_again(
         assert (find(store, number, memory="m") is None) == (number >= damaged)
     assert set(store.sweep()) == {layer.folder.name for layer in layers[damaged - 1 :]}
     assert store.load() == layers[: damaged - 1]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("name", [MACHINE, MEMORY])
+def test_damaged_memory_leaves_the_disk_which_is_booted(
+    store: LayerStore, name: str, damage: Callable[[Path], None]
+) -> None:
+    below = publish_layer(store, 1, memory="m")
+    above = publish_layer(store, 2, on=below, memory="m")
+    damage(below.folder / name)
+    with ExitStack() as holds:
+        found = store.find(make_digest(1), holds, memory="m")
+        assert found is not None
+        assert (found.folder, found.memory) == (below.folder, "")
+        assert store.find(make_digest(2), holds, memory="m") == above
 
 
 def test_copied_layer_is_good_by_its_content(store: LayerStore, chain: tuple[Layer, Layer, Layer]) -> None:
