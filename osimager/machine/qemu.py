@@ -407,6 +407,7 @@ class QemuMachine:
                 if self._run.saved is not None:
                     await load_memory(self._qmp, self._run.saved, shared=self._ram is not None)
                 self._endpoint = await ask_endpoint(self._qmp, self._run.shape, self._run.ssh_port)
+                await self._qmp.execute("cont")
         except GuestGone:
             await asyncio.shield(self._ended)  # raises what the supervisor found
             raise

@@ -52,7 +52,8 @@ class Qmp:
         """Greet QEMU at the other end of the socketpair; the socket is the connection's from now on."""
         try:
             await self._client.connect(ours)
-        except (QMPError, EOFError, OSError) as exc:
+        except (QMPError, EOFError, OSError, AssertionError) as exc:
+            # The assertion is the library's own, where QEMU ends right after its greeting.
             raise GuestGone(f"QEMU did not answer on its monitor: {exc}") from exc
 
     async def execute(self, command: str, arguments: Mapping[str, object] | None = None) -> object:

@@ -53,7 +53,7 @@ async def save_memory(qmp: Qmp, ram: int | None, to: SavedMemory) -> None:
 
 
 async def load_memory(qmp: Qmp, saved: SavedMemory, *, shared: bool) -> None:
-    """Load a state into a machine that was started for it (`-incoming defer`), and let the guest run on."""
+    """Load a state into a machine that was started for it (`-incoming defer`); the guest waits for `cont`."""
     await _prepare(qmp, shared=shared)
     handle = os.open(saved.machine, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -62,7 +62,6 @@ async def load_memory(qmp: Qmp, saved: SavedMemory, *, shared: bool) -> None:
         os.close(handle)
     await qmp.execute("migrate-incoming", {"uri": f"fd:{_STREAM}"})
     await poll(lambda: _is_loaded(qmp), first_s=_POLL_S, most_s=0.1)
-    await qmp.execute("cont")
 
 
 async def fill_ram(ram: int, saved: SavedMemory) -> None:
