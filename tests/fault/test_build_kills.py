@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -87,9 +88,18 @@ def test_fifty_builds_started_at_once_share_nothing(site: Site) -> None:
 
 def test_many_targets_of_one_command_share_nothing_and_end_together(site: Site) -> None:
     with started(*site.words, *[site.words[1]] * 7, "--jobs", "8", "--json", home=site.home) as child:
-        pids = {wait_for_event(child, is_machine)["pid"] for _ in range(8)}
-        for _ in range(8):
-            wait_for_event(child, is_up)
+        pids: set[int] = set()
+        up: set[str] = set()
+
+        def are_all_up(event: dict[str, Any]) -> bool:
+            """The first may be up before the last has started."""
+            if is_machine(event):
+                pids.add(event["pid"])
+            if is_up(event):
+                up.add(event["build"])
+            return len(pids) == len(up) == 8
+
+        wait_for_event(child, are_all_up)
         ports = {port for pid in pids for port in list_ports(pid)}
         assert len(pids) == len(ports) == 8
         child.send_signal(signal.SIGINT)
