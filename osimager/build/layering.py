@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
@@ -111,7 +112,7 @@ class BuildLayers:
         locked: int | None = None
         while True:
             with ExitStack() as held:
-                found = await in_thread(lambda held=held: self._find(held))  # type: ignore[misc]
+                found = await in_thread(functools.partial(self._find, held))
                 following = 0 if found is None else found.index + 1
                 if locked == following or not self._is_shared(following):
                     self._owners.held.enter_context(held.pop_all())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from pathlib import Path
 
@@ -27,7 +28,7 @@ async def find_unchanged(plan: BuildPlan, keys: PlanKeys, env: Env) -> Entry | N
         return None
     entries = await in_thread(registry.load)
     for entry in reversed(entries):
-        if _is_meant(entry, plan, keys) and await in_thread(lambda entry=entry: _is_whole(entry)):  # type: ignore[misc]
+        if _is_meant(entry, plan, keys) and await in_thread(functools.partial(_is_whole, entry)):
             return entry
     return None
 
