@@ -40,6 +40,8 @@ HANDSHAKE_S = 60.0
 # in 15 s, so only the first retries are quick (a refusal while the guest still starts: pam_nologin, cloud-init).
 REFUSED_PAUSES_S = (0.3, 0.6, 5.0)
 MOST_OUTPUT_BYTES = 16 << 20
+_SEED_CHARS = 43  # 32 bytes in base64
+_SEED_PART_AT_LEAST = 8  # what a line break cuts off is a character or two: to mask that would mask words by chance
 _ENDED_BY_SIGNAL = (-1, 129, 137, 143)
 
 logging.getLogger("paramiko").addHandler(logging.NullHandler())  # else it prints its tracebacks on stderr
@@ -85,8 +87,13 @@ def _known_key(key: Ed25519PrivateKey, env: Env, private: str | None = None) -> 
     private = private or key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()
     lines = private.strip().splitlines()[1:-1]
     start = base64.b64decode("".join(lines)).rindex(key.private_bytes_raw()) * 4 // 3
-    for number in range(start // len(lines[0]), (start + 43) // len(lines[0]) + 1):
-        env.masker.register(lines[number])
+    at = 0
+    for line in lines:
+        # The public key stands behind the seed: a whole line would mask that where it is shown by itself.
+        part = line[max(start - at, 0) : max(start + _SEED_CHARS - at, 0)]
+        if len(part) >= _SEED_PART_AT_LEAST:
+            env.masker.register(part)
+        at += len(line)
     public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
     return BuildKey(private, f"{public} osimager-build")
 
