@@ -1,5 +1,5 @@
 #!/bin/sh
-# Seal an image, run as root in the guest as the last script of a build. Few processes: it runs under TCG too.
+# Seal an image, run as root in the guest as the last script of a build. Few processes: under TCG each takes 50 ms.
 # OSIMAGER_SEAL=template|machine, OSIMAGER_BUILD_USER=NAME, OSIMAGER_REMOVE_USER=yes|no. Says `was NAME VALUE` for what
 # the image was before, `login NAME` for who can log in afterwards, and `left WHAT` for everything that it could not
 # remove (then it exits with status 9).
@@ -10,16 +10,22 @@ have() { command -v "$1" >/dev/null 2>&1; }
 
 # What `cloud-init clean --logs` does (cloudinit/cmd/clean.py), without a second of Python, five under TCG.
 clean_cloud_init() {
-    rm -f /var/log/cloud-init.log /var/log/cloud-init-output.log
+    set -- /var/log/cloud-init.log /var/log/cloud-init-output.log
     for path in /var/lib/cloud/*; do
-        [ "$path" = /var/lib/cloud/seed ] || rm -rf "$path"
+        [ "$path" = /var/lib/cloud/seed ] || set -- "$@" "$path"
     done
+    rm -rf "$@"
     for hook in /etc/cloud/clean.d/*; do
         [ ! -f "$hook" ] || [ ! -x "$hook" ] || "$hook" >/dev/null 2>&1
     done
 }
 
-[ ! -s /etc/machine-id ] || echo "was machine-id $(cat /etc/machine-id)"
+# What writes once more when it stops, is stopped before that is removed; the rest goes on beside it.
+if have systemctl; then
+    systemctl stop systemd-random-seed.service systemd-update-utmp.service rsyslog.service syslog.socket 2>/dev/null &
+    [ ! -d /var/log/journal ] || journalctl -q --relinquish-var 2>/dev/null &
+fi
+[ ! -s /etc/machine-id ] || { read -r id </etc/machine-id; echo "was machine-id $id"; }
 for key in /etc/ssh/ssh_host_*_key.pub; do
     [ ! -r "$key" ] || { read -r kind blob _ <"$key" && echo "was host-key $kind $blob"; }
 done
@@ -32,15 +38,8 @@ if have cloud-init; then
     clean_cloud_init
 fi
 
-# What writes once more when it stops, is stopped first.
-if have systemctl; then
-    systemctl stop systemd-random-seed.service systemd-update-utmp.service rsyslog.service syslog.socket 2>/dev/null
-    journalctl -q --relinquish-var 2>/dev/null
-fi
-# Without its notes ifupdown leaves the network alone at shutdown: dhclient would write a lease, with its DUID.
-[ "$OSIMAGER_SEAL" != template ] || rm -f /run/network/ifstate*
-
-# What the installer and the build left.
+wait
+# What the installer and the build left, and entropy that was used: it must not be used again.
 rm -rf /root/anaconda-ks.cfg /root/original-ks.cfg /root/initial-setup-ks.cfg /root/ks-*.cfg /root/ks-*.log \
     /root/autoinst.xml /root/install.log* /root/.config/osimager \
     /var/adm/autoinstall /var/log/installer /var/log/anaconda /var/log/YaST2 /var/lib/cdebconf \
@@ -48,12 +47,10 @@ rm -rf /root/anaconda-ks.cfg /root/original-ks.cfg /root/initial-setup-ks.cfg /r
     /var/cache/apt/archives/*.deb /var/cache/dnf/* /var/cache/yum/* /var/cache/zypp/packages/* /var/cache/apk/* \
     /tmp/* /tmp/.[!.]* /var/tmp/* /var/crash/* /var/lib/systemd/coredump/* \
     /root/.*_history /home/*/.*_history /root/.lesshst /home/*/.lesshst /root/.viminfo /home/*/.viminfo \
-    /root/.wget-hsts /root/.ansible /home/*/.ansible /var/log/journal/*
-[ ! -e /var/cache/debconf/passwords.dat ] || : >/var/cache/debconf/passwords.dat
-
-# Entropy that was used must not be used again.
-rm -rf /var/lib/systemd/random-seed /var/lib/systemd/credential.secret /var/lib/urandom/random-seed \
+    /root/.wget-hsts /root/.ansible /home/*/.ansible /var/log/journal/* \
+    /var/lib/systemd/random-seed /var/lib/systemd/credential.secret /var/lib/urandom/random-seed \
     /var/lib/misc/random-seed /var/lib/random-seed /var/lib/seedrng /boot/efi/loader/random-seed /efi/loader/random-seed
+[ ! -e /var/cache/debconf/passwords.dat ] || : >/var/cache/debconf/passwords.dat
 
 install_key_unit() {
     # cloud-init makes host keys anew; where it finds no cloud it does not even run.
@@ -80,12 +77,13 @@ END
     ln -sf ../osimager-hostkeys.service /etc/systemd/system/multi-user.target.wants/osimager-hostkeys.service
 }
 
+# Without its notes ifupdown leaves the network alone at shutdown: dhclient would write a lease, with its DUID.
 forget_identity() {
     [ ! -e /etc/machine-id ] || : >/etc/machine-id
     if [ -f /var/lib/dbus/machine-id ] && [ ! -L /var/lib/dbus/machine-id ]; then
         ln -sf /etc/machine-id /var/lib/dbus/machine-id
     fi
-    rm -rf /etc/ssh/ssh_host_* /var/lib/dhcp/* /var/lib/dhclient/* /var/lib/dhcpcd/* /var/lib/wicked/* \
+    rm -rf /run/network/ifstate* /etc/ssh/ssh_host_* /var/lib/dhcp/* /var/lib/dhclient/* /var/lib/dhcpcd/* /var/lib/wicked/* \
         /var/lib/NetworkManager/*.lease /var/lib/NetworkManager/secret_key /var/lib/NetworkManager/timestamps \
         /etc/udev/rules.d/70-persistent-net.rules /etc/lvm/devices/system.devices /etc/nvme/hostid /etc/nvme/hostnqn \
         /etc/netplan/50-cloud-init.yaml /etc/network/interfaces.d/50-cloud-init* \
@@ -128,15 +126,16 @@ close_build_access() {
     fi
     home=$(sed -n "s/^$user:[^:]*:[^:]*:[^:]*:[^:]*:\([^:]*\):.*/\1/p" /etc/passwd)
     if have userdel; then userdel -f "$user" 2>/dev/null; else deluser "$user" >/dev/null; fi
-    case $home in
-    /home/?* | /var/home/?* | /var/lib/?*) rm -rf "$home" ;;
-    esac
     if grep -q "^$user:" /etc/group; then groupdel "$user" 2>/dev/null || delgroup "$user" >/dev/null; fi
     # The tools leave the account, with its password's hash, in their backups.
-    rm -rf /etc/passwd- /etc/shadow- /etc/group- /etc/gshadow- /etc/subuid- /etc/subgid- \
+    set -- /etc/passwd- /etc/shadow- /etc/group- /etc/gshadow- /etc/subuid- /etc/subgid- \
         "/var/mail/$user" "/var/spool/mail/$user" "/var/spool/cron/crontabs/$user" "/var/spool/cron/$user" \
         "/var/lib/AccountsService/users/$user" "/var/lib/systemd/linger/$user" \
         "/var/lib/sudo/lectured" "/var/db/sudo/lectured"
+    case $home in
+    /home/?* | /var/home/?* | /var/lib/?*) set -- "$@" "$home" ;;
+    esac
+    rm -rf "$@"
 }
 
 left() {
@@ -150,8 +149,9 @@ check() {
         [ ! -e "$path" ] || left "$path"
     done
     if [ "$OSIMAGER_REMOVE_USER" = yes ] && [ "$user" != root ]; then
-        for path in /etc/passwd /etc/shadow /etc/group /etc/gshadow /etc/subuid /etc/shadow-; do
-            ! grep -q "^$user:" "$path" 2>/dev/null || left "the account $user in $path"
+        # shellcheck disable=SC2013 # one grep for all: none of these paths has a space
+        for path in $(grep -ls "^$user:" /etc/passwd /etc/shadow /etc/group /etc/gshadow /etc/subuid /etc/shadow-); do
+            left "the account $user in $path"
         done
         ! grep -qs "^${user}[[:space:]]" /etc/sudoers /etc/sudoers.d/* || left "rights of $user in sudoers"
         [ ! -e "${home:-/home/$user}" ] || left "${home:-/home/$user}"
@@ -169,8 +169,9 @@ case $OSIMAGER_SEAL in
 template) forget_identity ;;
 machine) keep_identity ;;
 esac
-find /var/log -type f \( -name '*.gz' -o -name '*.xz' -o -name '*.[0-9]' -o -name '*.old' -o -name '*-20[0-9]*' \) -exec rm -f {} +
-find /var/log -type f -size +0 -exec sh -c 'for file; do : >"$file"; done' sh {} +
+# shellcheck disable=SC2016 # $file is the inner shell's
+find /var/log -type f \( \( -name '*.gz' -o -name '*.xz' -o -name '*.[0-9]' -o -name '*.old' -o -name '*-20[0-9]*' \) \
+    -exec rm -f {} + -o -size +0 -exec sh -c 'for file; do : >"$file"; done' sh {} + \)
 close_build_access
 awk -F: '$2 ~ /^[$.\/0-9A-Za-z]/ { print "login " $1 " (password)" }' /etc/shadow
 for keys in /root/.ssh/authorized_keys /home/*/.ssh/authorized_keys; do
