@@ -24,7 +24,7 @@ from pathlib import Path
 
 from bench.lab import Lab, open_lab
 from bench.look import find_differences
-from bench.packer import KEY_INTERVAL, write_template
+from bench.packer import BOOT_WAIT_S, KEY_INTERVAL, TUNED_KEY_INTERVAL, write_template
 from bench.results import Series, render_table, write
 from osimager.arch import host_arch
 from osimager.build.layers import LayerStore
@@ -105,11 +105,11 @@ def run_floor(lab: Lab) -> Outcome:
     return Outcome(image, json.loads(said.splitlines()[-1]))
 
 
-def run_packer(lab: Lab) -> Outcome:
+def run_packer(lab: Lab, *, tuned: bool = False) -> Outcome:
     """Packer's qemu builder: types into the ISO's boot menu, serves the answers, waits for SSH."""
     output = lab.work / "packer"
     environment = {**os.environ, "PACKER_CACHE_DIR": str(lab.work / "packer_cache"), "CHECKPOINT_DISABLE": "1"}
-    _run(["packer", "build", "-color=false", write_template(lab, output)], environment)
+    _run(["packer", "build", "-color=false", write_template(lab, output, tuned=tuned)], environment)
     return Outcome(output / "packer.qcow2", {})
 
 
@@ -136,6 +136,7 @@ def run_again(lab: Lab) -> Outcome:
 CONTESTANTS = (
     Contestant("floor", run_floor, fresh=True),
     Contestant("packer", run_packer, fresh=True),
+    Contestant("packer-tuned", lambda lab: run_packer(lab, tuned=True), fresh=True),
     Contestant("no-layers", lambda lab: run_osimager(lab, "--no-layers"), fresh=True),
     Contestant("cold", run_osimager, fresh=True),
     Contestant("last", run_osimager),
@@ -172,10 +173,11 @@ def _gather(taken: dict[str, Taken], failed: dict[str, str], lab: Lab, *, layers
         f"{len(lab.steps)} steps and the seal, {runs} runs in turn; VERIFY left out. "
         f"{version}, {os.cpu_count()} processors.",
         notes=[
-            f"- All have `-cpu {lab.cpu}`, disks with cache=unsafe, the same seal, zstd. Packer waits "
-            f"{lab.boot_wait} for the boot menu and types a key every {KEY_INTERVAL}; "
-            "its machine and the floor's: `bench/packer.py`, "
-            "`bench/floor.py`.",
+            f"- All have `-cpu {lab.cpu}`, disks with cache=unsafe, the same seal, zstd; Packer's machine and "
+            "the floor's: `bench/packer.py`, `bench/floor.py`.",
+            f"- `packer` waits {max(lab.boot_wait_s, BOOT_WAIT_S)} s for the boot menu and types a key every "
+            f"{KEY_INTERVAL}: its defaults, as far as they reach the menu. `packer-tuned` waits {lab.boot_wait_s} s, "
+            f"found by trying, and types one every {TUNED_KEY_INTERVAL}.",
             "- `last` and `first`: that step changed, the guest's memory loaded; `last-disk`: the same layers, "
             "the guest booted (`--cold`). What they left is looked for in each image, not timed.",
         ],

@@ -30,7 +30,7 @@ from osimager.redact import Masker
 PORT = 18088
 SHIPPED = Path(__file__).parents[1]
 # How long Packer must wait for the ISO's boot menu: nothing tells it that the menu is there.
-BOOT_WAIT = {("x86_64", "bios"): "3s", ("x86_64", "uefi"): "10s", ("aarch64", "uefi"): "15s"}
+BOOT_WAIT_S = {("x86_64", "bios"): 3, ("x86_64", "uefi"): 10, ("aarch64", "uefi"): 15}
 STEPS = ("echo step-one > /etc/bench-1", "sha256sum /usr/bin/* > /etc/bench-2", "ls -R /etc > /root/bench-3")
 # osimager's own seal, told by the environment what to do. It shuts everybody out at its end, so that end switches off.
 _SEAL_HEAD = """#!/bin/sh
@@ -52,7 +52,7 @@ class Lab:
     initrd: Path
     append: str
     boot_command: str
-    boot_wait: str
+    boot_wait_s: int
     answers: Path
     key: Path
     user: str
@@ -151,7 +151,7 @@ async def _open_lab(work: Path, *, target: str, iso: str, firmware: str, arch: s
         initrd=initrd,
         append=fill_holes(plan.install.boot.command_line, holes),
         boot_command=fill_holes(typed, holes).replace("ANSWERS", "http://{{ .HTTPIP }}:{{ .HTTPPort }}"),
-        boot_wait=BOOT_WAIT[arch, firmware],
+        boot_wait_s=BOOT_WAIT_S[arch, firmware],
         answers=answers,
         key=key,
         user=plan.access.user,
