@@ -24,7 +24,7 @@ from pathlib import Path
 
 from bench.lab import Lab, open_lab
 from bench.look import find_differences
-from bench.packer import BOOT_WAIT_S, KEY_INTERVAL, TUNED_KEY_INTERVAL, write_template
+from bench.packer import KEY_INTERVAL, TUNED_KEY_INTERVAL, write_template
 from bench.results import Series, render_table, write
 from osimager.arch import host_arch
 from osimager.build.layers import LayerStore
@@ -175,9 +175,8 @@ def _gather(taken: dict[str, Taken], failed: dict[str, str], lab: Lab, *, layers
         notes=[
             f"- All have `-cpu {lab.cpu}`, disks with cache=unsafe, the same seal, zstd; Packer's machine and "
             "the floor's: `bench/packer.py`, `bench/floor.py`.",
-            f"- `packer` waits {max(lab.boot_wait_s, BOOT_WAIT_S)} s for the boot menu and types a key every "
-            f"{KEY_INTERVAL}: its defaults, as far as they reach the menu. `packer-tuned` waits {lab.boot_wait_s} s, "
-            f"found by trying, and types one every {TUNED_KEY_INTERVAL}.",
+            f"- Packer waits {lab.boot_wait_s} s for the boot menu, found by trying. `packer` pauses {KEY_INTERVAL} "
+            f"after each key, its default; `packer-tuned` {TUNED_KEY_INTERVAL}.",
             "- `last` and `first`: that step changed, the guest's memory loaded; `last-disk`: the same layers, "
             "the guest booted (`--cold`). What they left is looked for in each image, not timed.",
         ],

@@ -14,7 +14,7 @@ BEGIN, END = "<!-- bench: begin -->\n", "<!-- bench: end -->\n"
 PEERS = ("packer", "packer-tuned", "floor")
 _SHORT = {
     "packer": "Packer 1.6.6",
-    "packer-tuned": "Packer, its waits tuned to this ISO",
+    "packer-tuned": "Packer, typing as fast as this menu bears",
     "floor": "QEMU by hand",
     "cold": "osimager, cold",
     "last": "last step changed",
