@@ -19,10 +19,17 @@ from osimager.events import OutputLine
 _TAIL_LINES = 400
 _PROMPT_S = 1.0
 _MOST_LINE = 4096
-# ECMA-48 control sequences, and the two-byte escapes that firmware and installers send beside them.
-_CONTROL = re.compile(
-    rb"\x1b\[[0-9;?=]*[ -/]*[@-~]|\x1b[()][A-Z0-9]|\x1b[@-_a-z0-9=>]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]"
-)
+# ECMA-48: CUP, HVP and VPA name the cursor's row, CUU and CUD go up and down, CUF goes right.
+# VT100: an escape chooses the set of letters.
+_ROW = re.compile(rb"\n|\x1b\[(\d*)(?:;\d*)?([HfdAB])|(\x1b\([A-Z0-9])")
+_ELSEWHERE = 0  # rows count from 1
+_RIGHT = re.compile(rb"\x1b\[(\d{0,3})C")
+_SEQUENCE = re.compile(rb"\x1b\[[0-9;?=]*[ -/]*[@-~]")
+# VT100's line drawing characters, between the escapes that choose the set.
+_DRAWN = re.compile(rb"\x1b\(0([^\x1b]*)")
+_DRAWING = dict(zip("jklmnqtuvwx", "┘┐┌└┼─├┤┴┬│", strict=True))
+# The two-byte escapes that firmware and installers send beside the sequences, and control characters.
+_CONTROL = re.compile(rb"\x1b[()][A-Z0-9]|\x1b[@-_a-z0-9=>]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
 class SerialLog:
@@ -34,6 +41,7 @@ class SerialLog:
         self._started = env.clock.monotonic()
         self._file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600), "wb", 0)
         self._open_line = b""
+        self._rows = _Rows()
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._printed = 0
         self._found = 0
@@ -68,7 +76,7 @@ class SerialLog:
             listener(data)
         self.received_bytes += len(data)
         self.last_at = self._env.clock.monotonic()
-        *lines, self._open_line = (self._open_line + data).split(b"\n")
+        *lines, self._open_line = self._rows.end_lines(self._open_line + data).split(b"\n")
         for line in lines:
             self._write(line)
         if len(self._open_line) > _MOST_LINE:
@@ -130,8 +138,39 @@ class SerialLog:
             self._env.emit(OutputLine(self._source, text))
 
 
+class _Rows:
+    """Ends a line where the cursor is sent to another row: full-screen installers draw their dialogs so, and send no
+    line feed. Who only edits a line (GRUB's shell) is sent to its own row."""
+
+    def __init__(self) -> None:
+        self._row: int | None = None  # of the cursor, where it was named since the last line feed
+        self._letters = b""  # the escape of the set that is in use: a new line goes on with it
+
+    def end_lines(self, data: bytes) -> bytes:
+        """Give `data` with line feeds for moves to other rows, and no other move up or down."""
+        return _ROW.sub(self._move, data)
+
+    def _move(self, found: re.Match[bytes]) -> bytes:
+        if found[3]:
+            self._letters = found[3]
+            return self._letters
+        before, count, kind = self._row, int(found[1] or 1), found[2]
+        if kind in (b"H", b"f", b"d"):
+            self._row = count
+            return b"" if before in (None, count) else b"\n" + self._letters
+        self._row = _ELSEWHERE if kind else None
+        return b"\n" + self._letters
+
+
 def _plain(raw: bytes) -> str:
     """Give a line as it reads: no control sequences, and of overwritten parts (carriage returns) the last."""
-    clean = _CONTROL.sub(b"", raw)
+    spaced = _RIGHT.sub(lambda found: b" " * int(found[1] or 1), raw)
+    drawn = _DRAWN.sub(lambda found: _draw(found[1]), _SEQUENCE.sub(b"", spaced))
+    clean = _CONTROL.sub(b"", drawn)
     parts = [part for part in clean.split(b"\r") if part.strip()]
     return parts[-1].decode("utf-8", errors="replace").rstrip() if parts else ""
+
+
+def _draw(letters: bytes) -> bytes:
+    """Give what VT100's line drawing set shows for `letters`."""
+    return "".join(_DRAWING.get(letter, letter) for letter in letters.decode("latin-1")).encode()

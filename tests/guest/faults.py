@@ -221,7 +221,7 @@ _GRUB_GRAPHICS = "insmod all_video\ninsmod gfxterm\nterminal_output gfxterm\n" +
 _GRUB_MISSING = "set timeout=1\nset default=0\nmenuentry 'Install' {\n linux /no/such/vmlinuz\n}\n"
 _MENU = "UI vesamenu.c32\nMENU TITLE Install\nLABEL one\n KERNEL /one\n"
 _BOOT_CONFIG = "/target/boot/grub/grub.cfg"
-_NO_LOADER = "dd if=/dev/zero of=/dev/vda bs=440 count=1;"
+_NO_LOADER = "dd if=/dev/zero of=/dev/vda bs=512 count=1;"  # with its signature: else it is booted, and hangs
 _RESTARTS = {"restarts: 0": "restarts: 1"}
 _SILENT = arguments(
     NETBOOT, {'    - "console=>>serial<<,115200"\n': "", "DEBIAN_FRONTEND=text": "DEBIAN_FRONTEND=newt"}

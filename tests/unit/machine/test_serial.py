@@ -67,10 +67,39 @@ def test_secret_in_two_pieces_is_masked_everywhere(
         (b"10%\r20%\r100%\r", "100%"),
         (b"\x1b(B\x1b)0text\x07", "text"),
         (b"\xff\xfe caf\xc3\xa9", "\ufffd\ufffd café"),
+        (b"\x1b(0lqu\x1b[0m\x1b(B\x1b[30m [!!] quux \x1b(0tqk", "┌─┤ [!!] quux ├─┐"),
+        (b"one\x1b[3Ctwo", "one   two"),
     ],
 )
 def test_line_reads_as_a_person_sees_it(raw: bytes, text: str) -> None:
     assert _plain(raw) == text
+
+
+def test_dialog_that_is_drawn_row_by_row_is_read_row_by_row(log: SerialLog, events: list[Event]) -> None:
+    """debian-installer's newt under GNU screen on a serial console, as QEMU 7.2 gave it; cut where bytes may come."""
+    drawn = (
+        b"\x1b[44m          \r\n        \x1b[24;79H \x08\x1b[2;1H\x1b[5;3H\x1b[0m\x1b(0\x1b[47mlqqu\x1b[0m\x1b(B"
+        b"\x1b[30m\x1b[47m \x1b[31m[!!] Select a language\x1b[30m \x1b(0tqqk\x1b[6;3Hx\x1b[0m\x1b(B\x1b[47m Language:"
+        b"    \x1b(0x\x1b[7;3Hx\x1b(B <Go Back>  \x1b[19;4H          \r\x1b[5B<Tab> moves"
+    )
+    for at in range(0, len(drawn), 7):
+        log.feed(drawn[at : at + 7])
+    log.feed(b"\x1b[2;1Hnext")
+    log.flush()
+    assert lines(events) == [
+        "┌──┤ [!!] Select a language ├──┐",
+        "│ Language:    │",
+        "│ <Go Back>",
+        "<Tab> moves",
+        "next",
+    ]
+
+
+def test_line_that_is_edited_in_its_own_row_stays_one(log: SerialLog, events: list[Event]) -> None:
+    """GRUB's shell on a serial console sends the cursor to its place after every key."""
+    log.feed(b"\r\ngrub> \x1b[24;7Hl\x1b[24;8Hi\x1b[24;9Hnux\x1b[24;12H\r\n\x1b[24;1Hgrub> ")
+    log.flush()
+    assert lines(events) == ["grub> linux", "grub>"]
 
 
 @given(st.binary(max_size=200))
