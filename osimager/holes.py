@@ -30,6 +30,14 @@ def find_holes(text: str) -> frozenset[str]:
     return frozenset(_HOLE.findall(text))
 
 
+def is_whole(text: str) -> bool:
+    """Tell whether no hole in `text` is cut or changed, so that a build will fill all of them."""
+    if OPEN not in text and CLOSE not in text:
+        return True
+    left = _HOLE.sub("", text)
+    return OPEN not in left and CLOSE not in left
+
+
 def fill_holes(text: str, values: Mapping[str, str]) -> str:
     """Give `text` with every hole filled. Raises KeyError, naming the hole, for one that `values` lacks."""
     return _HOLE.sub(lambda match: values[match[1]], text)

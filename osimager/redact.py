@@ -14,11 +14,14 @@ same as one does. A regular expression of 300,000 alternatives does not compile 
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import re
 import shlex
 import urllib.parse
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+
+from osimager.errors import OsimagerError
 
 MASK = "********"
 _SHORT = 4
@@ -75,6 +78,30 @@ class Masker:
             if found:
                 spans += self._spans(text, found, size)
         return _without(text, spans) if spans else text
+
+    def mask_error(self, error: BaseException) -> None:
+        """Mask what an error says, and those that it came from or stands for: a person will read them."""
+        left: list[BaseException | None] = [error]
+        done: set[int] = set()
+        while left:
+            each = left.pop()
+            if each is None or id(each) in done:
+                continue
+            done.add(id(each))
+            each.args = tuple(self.mask(part) if isinstance(part, str) else part for part in each.args)
+            if isinstance(each, OsimagerError):
+                each.what, each.hint = self.mask(each.what), each.hint and self.mask(each.hint)
+            several = getattr(each, "errors", getattr(each, "exceptions", ()))
+            left += [each.__cause__, each.__context__, *several]
+
+    @contextlib.contextmanager
+    def over_errors(self) -> Iterator[None]:
+        """Mask what is raised in the block."""
+        try:
+            yield
+        except Exception as error:
+            self.mask_error(error)
+            raise
 
     def stream(self) -> MaskedStream:
         """Give a masker for a text that comes in chunks which may cut a secret in two."""

@@ -144,6 +144,7 @@ class _Build:
 
     async def _settle_failure(self, error: BaseException) -> Outcome:
         """Record how the build failed, and keep what tells of it; raise what ends the whole command."""
+        self._env.masker.mask_error(error)
         status, evidence, bundle = self._rec.settle(error), None, None
         try:
             if isinstance(error, Exception):
@@ -161,7 +162,7 @@ class _Build:
         said = str(error) or "interrupted"
         cause, seen = getattr(error, "cause", ""), getattr(error, "seen", "")
         self._env.emit(BuildFailed(said, status, hint, str(evidence or ""), cause, seen))
-        self._folder.update(status=status, ended=self._env.clock.now(), error=self._env.masker.mask(said))
+        self._folder.update(status=status, ended=self._env.clock.now(), error=said)
         if not isinstance(error, Exception):
             raise error
         if self._asked.bundle and evidence is not None:

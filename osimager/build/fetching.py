@@ -32,4 +32,5 @@ def open_env(places: Places, *, sinks: Sequence[Sink] = ()) -> Iterator[Env]:
         workspace = stack.enter_context(tempfile.TemporaryDirectory(prefix="osimager-fetch-"))
         for sink in sinks:
             stack.enter_context(bus.listening(sink))
+        stack.enter_context(masker.over_errors())
         yield Env(places=places, workspace=Path(workspace), bus=bus, masker=masker, clock=clock)

@@ -58,7 +58,11 @@ def resolve(request: BuildRequest) -> tuple[Prepared, tuple[Forecast, ...], Call
 
     masker, clock = Masker(), Clock()
     bus = Bus(now=clock.now, masker=masker)
-    with tempfile.TemporaryDirectory(prefix="osimager-plan-") as workspace, bus.listening(PlainLines()):
+    with (
+        tempfile.TemporaryDirectory(prefix="osimager-plan-") as workspace,
+        bus.listening(PlainLines()),
+        masker.over_errors(),
+    ):
         env = Env(
             places=Places.from_environment(os.environ),
             workspace=Path(workspace),

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from osimager.config.escapes import Escape
 from osimager.config.lookups import Lookups
-from osimager.config.markers import Names, Renderer, as_text
+from osimager.config.markers import Names, Renderer, as_text, too_large
 from osimager.config.merge import Merged
 from osimager.config.network import check_servers, cidr_values, qualified_name, search_list, server_list, server_values
 from osimager.config.request import Request
 from osimager.config.sections import Origin, Sections, Target, Value
+from osimager.config.values import is_too_large
 from osimager.errors import ConfigError, Place
 from osimager.holes import ANSWER_URL, BUILD_PASSWORD, BUILD_PASSWORD_CRYPT, BUILD_PUBLIC_KEY, hole
 
@@ -45,7 +46,7 @@ class Defs(Names):
         self.undefined: dict[str, Place | None] = {}
         self._known: dict[str, Value] = {}
         self._active: list[str] = []
-        self._circles: dict[str, ConfigError] = {}
+        self._failed: dict[str, ConfigError] = {}
 
     def __iter__(self) -> Iterator[str]:
         names = [self.merged.tables["defs"], self.fixed, self.computed, self.defines, self.given]
@@ -65,15 +66,32 @@ class Defs(Names):
             members = self._active[self._active.index(name) :]
             hint = "give one of them a value of its own"
             what = f"the def {name!r} depends on itself: {' → '.join([*members, name])}"
-            self._circles |= dict.fromkeys(members, ConfigError(what, where=where, hint=hint))
-        if name in self._circles:
-            raise self._circles[name]
+            self._failed |= dict.fromkeys(members, ConfigError(what, where=where, hint=hint))
+        if name in self._failed:
+            raise self._failed[name]
         self._active.append(name)
         try:
-            value = self._find(name, where)
+            value = self._checked(name, where)
+        except ConfigError as exc:
+            if self.is_defined(name):  # else each place that names it is told
+                self._failed.setdefault(name, exc)
+            raise
         finally:
             self._active.pop()
         self._known[name] = value
+        return value
+
+    def _checked(self, name: str, where: Place | None) -> Value:
+        """Find a value. Raises ConfigError where the chain to it is too long to be followed, or it is too large."""
+        try:
+            value = self._find(name, where)
+        except RecursionError:
+            if len(self._active) > 1:
+                raise
+            place, hint = self.merged.place("defs", name), "let it name what it needs itself"
+            raise ConfigError(f"the chain of defs from {name!r} on is too long", where=place, hint=hint) from None
+        if is_too_large(value):
+            raise too_large(self.merged.place("defs", name) or where)
         return value
 
     def _find(self, name: str, where: Place | None) -> Value:

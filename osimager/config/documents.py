@@ -10,12 +10,13 @@ import re
 from bisect import bisect_right
 from json.decoder import JSONDecodeError, scanstring  # type: ignore[attr-defined]  # the C scanner
 from pathlib import Path
-from typing import Final, Self, cast
+from typing import Final, Self, TypeVar, cast
 
-from osimager.config.values import Scalar, Value
+from osimager.config.values import MOST_DIGITS, Scalar, Value, scalar_problem
 from osimager.errors import ConfigError, Place
 from osimager.holes import CLOSE, OPEN
 
+T = TypeVar("T", bound=Scalar)
 SUFFIXES: Final = (".yml", ".yaml", ".json", ".toml")
 MOST_BYTES: Final = 4 << 20
 MOST_VALUES: Final = 200_000
@@ -88,6 +89,14 @@ def load_document(path: Path) -> Table:
     return value
 
 
+def checked_scalar(value: T, path: Path, line: int) -> T:
+    """Give `value`. Raises ConfigError for what no document may hold, however it is written."""
+    if problem := scalar_problem(value):
+        hint = "take it out" if isinstance(value, str) else "quote it, if it is meant as text"
+        raise ConfigError(problem, where=Place(path, line), hint=hint)
+    return value
+
+
 def _load(path: Path, text: str) -> Value:
     """Read a text by its suffix; a reader is imported when it is needed."""
     match path.suffix:
@@ -138,7 +147,7 @@ def parse_scalar(text: str) -> Scalar:
     if text in _WORDS_1_2:
         return _WORDS_1_2[text]
     if text[0] in "-+.0123456789":
-        if _INT.fullmatch(text) and len(text) < 400:
+        if _INT.fullmatch(text) and len(text) < MOST_DIGITS:
             return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
         if _FLOAT.fullmatch(text):
             return SourceFloat(text)
@@ -190,9 +199,10 @@ class _JsonReader:
                 return self.items(at, depth)
         if number := _NUMBER.match(self.text, at):
             is_float = number[1] or number[2]
-            if not is_float and len(number[0]) > 400:
+            if not is_float and len(number[0]) > MOST_DIGITS:
                 raise self.wrong("the number is too long", at)
-            return (SourceFloat(number[0]) if is_float else int(number[0])), number.end()
+            value = SourceFloat(number[0]) if is_float else int(number[0])
+            return checked_scalar(value, self.path, self.line(at)), number.end()
         if word := _WORD.match(self.text, at):
             return _WORDS[word[0]], word.end()
         raise self.wrong("a value is expected here", min(at, max(len(self.text) - 1, 0)))
@@ -202,7 +212,7 @@ class _JsonReader:
             text, end = scanstring(self.text, at + 1, True)
         except JSONDecodeError as exc:
             raise self.wrong(exc.msg, at) from None
-        return text, end
+        return checked_scalar(text, self.path, self.line(at)), end
 
     def table(self, at: int, depth: int) -> tuple[Table, int]:
         table = Table(self.path, self.line(at))

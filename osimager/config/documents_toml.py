@@ -7,10 +7,11 @@ import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
-from osimager.config.documents import MOST_DEPTH, Items, SourceFloat, Table
-from osimager.config.values import Value
+from osimager.config.documents import MOST_DEPTH, Items, SourceFloat, Table, checked_scalar
+from osimager.config.values import MOST_DIGITS, Value
 from osimager.errors import ConfigError, Place
 
+_LONG_NUMBER = re.compile(r"[0-9][0-9_]{4000}")
 _TOML_LINE = re.compile(r"\(at line (\d+)")
 _TOML_STRING = r'"""(?:\\.|[^\\])*?"""|\'\'\'.*?\'\'\'|"(?:\\.|[^"\\\n])*"|\'[^\'\n]*\''
 _TOML_TOKEN = re.compile(
@@ -27,6 +28,10 @@ def load_toml(path: Path, text: str) -> Value:
         what = re.sub(r" \(at .*\)", "", str(exc))
         line = int(found[1]) if found else text.count("\n") + 1
         raise ConfigError(f"not TOML: {what}", where=Place(path, line), hint="check quotes and brackets") from exc
+    except ValueError as exc:  # Python reads no number of more than 4,300 digits
+        found = _LONG_NUMBER.search(text)
+        where = Place(path, text.count("\n", 0, found.start()) + 1) if found else Place(path)
+        raise ConfigError(f"a number has at most {MOST_DIGITS} digits", where=where, hint="quote it") from exc
     except RecursionError:
         raise ConfigError("not TOML: too deeply nested", where=Place(path), hint="split this file") from None
     return _TomlPlacer(path, _toml_lines(text)).place(plain, (), 1)
@@ -51,13 +56,19 @@ def _toml_lines(text: str) -> dict[tuple[str, ...], int]:
 
 
 def _blank_values(text: str) -> str:
-    """Give `text` with comments and multi-line strings blanked, its lines kept."""
+    """Give `text` with comments, multi-line strings and what stands in a value's brackets blanked, its lines kept."""
+    depth, in_value = 0, False
 
     def blank(match: re.Match[str]) -> str:
-        found = match[0]
+        nonlocal depth, in_value
+        found, is_inner = match[0], depth > 0
         if match["comment"] is not None:
             return ""
-        return re.sub(r"[^\n]", " ", found) if found.startswith(('"""', "'''")) else found
+        if match["text"] is None and not (found == "\n" and is_inner):
+            in_value = found == "=" or (in_value and found != "\n")
+            depth += in_value * ((found in ("[", "{")) - (found in ("]", "}")))
+        is_blanked = is_inner or found.startswith(('"""', "'''"))
+        return re.sub(r"[^\n]", " ", found) if is_blanked else found
 
     return _TOML_TOKEN.sub(blank, text)
 
@@ -90,6 +101,7 @@ class _TomlPlacer:
         if isinstance(value, dict):
             table = Table(self.path, line)
             for name, inner in value.items():
+                checked_scalar(name, self.path, self.lines.get((*key, name), line))
                 table[name] = self.place(inner, (*key, name), line)
                 table.lines[name] = self.lines.get((*key, name), line)
             return table
@@ -100,4 +112,5 @@ class _TomlPlacer:
                 items.lines.append(self.lines.get((*key, str(index)), line))
             return items
         # The last case: TOML's dates and times.
-        return value if isinstance(value, str | int | float | bool) else str(value)
+        scalar = value if isinstance(value, str | int | float | bool) else str(value)
+        return checked_scalar(scalar, self.path, line)

@@ -7,7 +7,15 @@ from typing import Final, cast
 
 import yaml
 
-from osimager.config.documents import MOST_DEPTH, MOST_VALUES, Items, Table, duplicate_key, parse_scalar
+from osimager.config.documents import (
+    MOST_DEPTH,
+    MOST_VALUES,
+    Items,
+    Table,
+    checked_scalar,
+    duplicate_key,
+    parse_scalar,
+)  # fmt: skip
 from osimager.config.values import Scalar, Value
 from osimager.errors import ConfigError, Place
 
@@ -57,7 +65,7 @@ class _Composer:
         if self.count > MOST_VALUES or depth > MOST_DEPTH:
             raise ConfigError("too many or too deeply nested values", where=self.place(node), hint="split this file")
         if isinstance(node, yaml.ScalarNode):
-            return self.scalar_of(node)
+            return checked_scalar(self.scalar_of(node), self.path, node.start_mark.line + 1)
         if node.tag not in (_QUOTED, "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"):
             raise self.refused_tag(node)
         return self.table_of(node, depth) if isinstance(node, yaml.MappingNode) else self.items_of(node, depth)
@@ -79,7 +87,7 @@ class _Composer:
             line = key_node.start_mark.line + 1
             if not isinstance(key_node, yaml.ScalarNode):
                 raise ConfigError("a key must be a scalar", where=Place(self.path, line), hint="write KEY: VALUE")
-            key = key_node.value
+            key = checked_scalar(cast("str", key_node.value), self.path, line)
             if key in table:
                 raise duplicate_key(key, Place(self.path, line), table.lines[key])
             table[key] = self.value_of(value_node, depth + 1)

@@ -15,7 +15,8 @@ from functools import lru_cache
 from typing import Final, Protocol
 
 from osimager.config.escapes import FUNCTIONS
-from osimager.config.values import Value
+from osimager.config.values import Value, scalar_problem
+from osimager.holes import is_whole
 
 MOST_SOURCE: Final = 4096
 MOST_NODES: Final = 1000
@@ -137,8 +138,7 @@ def _check(tree: ast.expr) -> None:
 def _check_node(node: ast.AST) -> None:
     match node:
         case ast.Constant(value=value):
-            if not isinstance(value, str | int | float | None) or (isinstance(value, int) and abs(value) > MOST_INT):
-                raise ExpressionError("a literal of this kind is not allowed")
+            _check_literal(value)
         case ast.Call(func=function, keywords=keywords):
             if keywords:
                 raise ExpressionError("named arguments are not allowed")
@@ -157,6 +157,13 @@ def _check_node(node: ast.AST) -> None:
                 raise ExpressionError(f"the attribute {name!r} is not allowed")
         case _ if not isinstance(node, _NODES):
             raise ExpressionError(f"{type(node).__name__} is not part of this language")
+
+
+def _check_literal(value: object) -> None:
+    if not isinstance(value, str | int | float | None) or (isinstance(value, int) and abs(value) > MOST_INT):
+        raise ExpressionError("a literal of this kind is not allowed")
+    if isinstance(value, str) and (problem := scalar_problem(value)):
+        raise ExpressionError(problem)
 
 
 def _is_known_method(function: ast.Attribute) -> bool:
@@ -324,6 +331,10 @@ def _plain(value: object) -> Value:
         return [_plain(inner) for inner in value]
     if isinstance(value, dict):
         return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, str) and not is_whole(value):
+        raise ExpressionError("it takes apart what only a build knows")
+    if isinstance(value, float) and (problem := scalar_problem(value)):
+        raise ExpressionError(problem)
     if value is None or isinstance(value, str | int | float):
         return value
     raise ExpressionError(f"{_kind(value)} is not a configuration value")

@@ -25,10 +25,10 @@ from osimager.config.documents import Items, Table
 from osimager.config.escapes import Escape
 from osimager.config.expressions import ExpressionError, evaluate, parse_expression
 from osimager.config.lookups import Lookups
-from osimager.config.values import Value
+from osimager.config.values import MOST_SIZE, Value, scalar_problem
 from osimager.crypt import Method, crypt
 from osimager.errors import ConfigError, Place, raise_all
-from osimager.holes import CLOSE, OPEN
+from osimager.holes import OPEN
 
 MOST_BODY: Final = 4096
 MOST_NESTING: Final = 8
@@ -109,6 +109,8 @@ def _marker_at(text: str, at: int, depth: int) -> tuple[Marker, int] | None:
     if kind == "E>":
         return _expression_at(text, at) if depth == 0 else None
     closer, allowed = _CLOSERS[kind], _BODY_TEXT[kind]
+    if text.find(closer, at + 2, at + MOST_BODY + 2) < 0:
+        return None
     body: list[str | Marker] = []
     position = at + 2
     while position - at < MOST_BODY:
@@ -137,6 +139,8 @@ def _marker_at(text: str, at: int, depth: int) -> tuple[Marker, int] | None:
 def _expression_at(text: str, at: int) -> tuple[Marker, int] | None:
     """Read `E>…<E`: it ends at the first `<E` at which its body can be read (`'<E'` may stand in a string)."""
     line_end = _line_end(text, at)
+    if text.find("<E", at + 2, min(line_end, at + MOST_BODY)) < 0:
+        return None
     body: list[str | Marker] = []
     start = position = at + 2
     problem: ExpressionError | None = None
@@ -210,15 +214,21 @@ class Renderer:
         """
         out: list[str] = []
         errors: list[ConfigError] = []
+        size = 0
         for part in self._parse(text, where):
             if isinstance(part, str):
                 out.append(part)
                 continue
+            place = _line_of(text, part.at, where)
             try:
-                out.append(self._render(part, _line_of(text, part.at, where), escape))
+                out.append(self._render(part, place, escape))
             except ConfigError as exc:
                 errors += exc.errors
-        raise_all(errors)
+                continue
+            size += len(out[-1])
+            if size > MOST_SIZE:
+                raise too_large(place)
+        raise_all(list(dict.fromkeys(errors)))
         return "".join(out)
 
     def _render(self, marker: Marker, where: Place | None, escape: Escape | None) -> str:
@@ -368,6 +378,12 @@ class _MarkerScope:
         return self.renderer.lookups.is_writable(path)
 
 
+def too_large(where: Place | None) -> ConfigError:
+    """Make the error for markers that give more than a file may hold."""
+    hint = "put fewer markers into it, or less into what they name"
+    return ConfigError(f"its markers give more than {MOST_SIZE >> 20} MiB", where=where, hint=hint)
+
+
 def _escaped(value: str, escape: Escape, where: Place | None) -> str:
     try:
         return escape(value)
@@ -376,10 +392,9 @@ def _escaped(value: str, escape: Escape, where: Place | None) -> str:
 
 
 def _without_holes(text: str, what: str, where: Place | None) -> str:
-    """Give text from outside. Raises ConfigError where it could be taken for a value that only the build knows."""
-    if OPEN in text or CLOSE in text:
-        hint = "take U+0F0000 and U+0F0001 out of it: osimager uses them itself"
-        raise ConfigError(f"{what} holds a reserved character", where=where, hint=hint)
+    """Give text from outside. Raises ConfigError where it is none, or could be taken for what only the build knows."""
+    if problem := scalar_problem(text):
+        raise ConfigError(f"{what}: {problem}", where=where, hint="take it out")
     return text
 
 

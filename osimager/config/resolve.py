@@ -21,8 +21,8 @@ from osimager.config.provisioners import Needs, Provisioners, places_of, without
 from osimager.config.request import Request
 from osimager.config.sections import FileSection, Fragment, MachineSection, Origin, Sections, StepSection, Target, Value
 from osimager.config.shapes import check_shape
+from osimager.config.values import scalar_problem
 from osimager.errors import ConfigError, Place, UsageError, raise_all
-from osimager.holes import CLOSE, OPEN
 
 if TYPE_CHECKING:
     from osimager.config.catalog import Catalog
@@ -32,10 +32,10 @@ _BUILT_IN = Place("(built in)")
 
 
 def check_asked(*texts: str | None) -> None:
-    """Refuse what a person typed where it could be taken for a value that only the build knows."""
+    """Refuse what a person typed that is no text, or could be taken for a value that only the build knows."""
     for text in filter(None, texts):
-        if OPEN in text or CLOSE in text:
-            raise UsageError(f"{text!r} holds a reserved character", hint="take U+0F0000 and U+0F0001 out of it")
+        if problem := scalar_problem(text):
+            raise UsageError(f"{text!r}: {problem}", hint="take it out")
 
 
 def _check_host(request: Request) -> None:
@@ -74,7 +74,8 @@ def parse_define(text: str, below: Value = "") -> Value:
         except ConfigError:
             quoted = None
         return quoted if isinstance(quoted, str) else text
-    return text if isinstance(below, str) else parse_scalar(text)
+    value = text if isinstance(below, str) else parse_scalar(text)
+    return text if scalar_problem(value) else value
 
 
 def resolve(catalog: Catalog, request: Request, lookups: Lookups) -> Configuration:

@@ -10,6 +10,7 @@ _GROUP = re.compile(r"\[([^\[\]]*)\]")
 _ITEM = re.compile(r"([0-9A-Za-z_]+)(?:-([0-9]+))?")
 _VERSION = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_.+~-]*")
 MOST_VERSIONS = 10_000
+MOST_LENGTH = 100
 
 
 def version_key(text: str) -> tuple[tuple[int, int, str], ...]:
@@ -23,6 +24,8 @@ def expand_range(text: str) -> tuple[str, ...]:
 
     A range whose ends have a leading zero pads to their width. Raises ValueError with a sentence for a bad one.
     """
+    if any(len(number) > MOST_LENGTH for number in re.findall(r"[0-9]+", text)):
+        raise ValueError(f"{text[:20]!r}… is not a version: a number in it has more than {MOST_LENGTH} digits")
     literals = _GROUP.split(text)
     if any("[" in literal or "]" in literal for literal in literals[::2]):
         raise ValueError(f"{text!r}: a bracket is not closed, or stands inside another")
@@ -35,6 +38,8 @@ def expand_range(text: str) -> tuple[str, ...]:
     found = []
     for choice in product(*groups):
         version = literals[0] + "".join(a + b for a, b in zip(choice, literals[2::2], strict=True))
+        if len(version) > MOST_LENGTH:
+            raise ValueError(f"{version[:20]!r}… is not a version: it has more than {MOST_LENGTH} characters")
         if not _VERSION.fullmatch(version):
             raise ValueError(f"{version!r} is not a version: letters, digits and . _ + ~ - only")
         found.append(version)

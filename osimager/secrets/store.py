@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from osimager.config.settings import SecretSettings, Source
+from osimager.config.values import scalar_problem
 from osimager.errors import ConfigError, Place
-from osimager.holes import CLOSE, OPEN
 from osimager.redact import Masker
 from osimager.secrets.command import CommandSecrets
 from osimager.secrets.environment import EnvironmentSecrets
@@ -48,7 +48,7 @@ class SecretStore:
         value = self._ask(path, key)
         if key not in self._public_keys:
             self._masker.register(value)
-        if OPEN in value or CLOSE in value or "\0" in value:
+        if scalar_problem(value) or "\0" in value:
             reference = _reference(path, key)
             raise ConfigError(f"the secret {reference} holds a character that no answer file can", hint="change it")
         return value

@@ -21,6 +21,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from osimager.crypt import Method, crypt
+from osimager.errors import ConfigError, ConfigErrors
 from osimager.events import Bus, OutputLine, Stamped
 from osimager.redact import MASK, Masker
 
@@ -217,3 +218,14 @@ def test_ten_thousand_secrets_on_the_bus_in_every_encoding_reach_no_sink() -> No
             said = json.loads(written)["text"]
             found += secret in said or encoded.strip("'\"") in said or secret in written
     assert found == 0
+
+
+def test_what_an_error_says_is_masked_with_all_it_came_from() -> None:
+    masker = masker_of("s3cret'word")
+    first = ConfigError('memory: "s3cret\'word" is no size', hint="not s3cret'word")
+    several = ConfigErrors([first, ConfigError("another")])
+    several.__cause__ = ValueError("s3cret'word is bad")
+    with pytest.raises(ConfigErrors), masker.over_errors():
+        raise several
+    assert (first.what, first.hint) == (f'memory: "{MASK}" is no size', f"not {MASK}")
+    assert str(several.__cause__) == f"{MASK} is bad"

@@ -284,3 +284,13 @@ def test_guest_on_a_bridge_gets_its_answers_by_seed(run: Run, web: Path, write: 
     assert found["machine"]["nics"][0]["network"] == {"bridge": "br0", "guest": "192.168.77.10"}  # type: ignore[index]
     words = ("--dry-run", "--offline", "--iso", str(web / "web.iso"), "--project", web)
     assert "a guest on the bridge br0 is not offline" in run("build", "web-1", *words).err
+
+
+@pytest.mark.parametrize("verb", ["plan", "build"])
+def test_a_secret_that_is_no_size_is_not_shown_with_what_is_wrong(run: Run, web: Path, verb: str) -> None:
+    with (web / "specs/web/spec.yml").open("a") as spec:
+        spec.write("version_specific: [{version: '.*', machine: {memory: '|>web/app:password<|'}}]\n")
+    said = run(verb, "web-1", "--iso", str(web / "web.iso"), "--project", web)
+    assert said.status == 3
+    assert f"machine.memory: '{MASK}' is not a size" in said.err.replace('"', "'")
+    assert QUOTED.replace("'", "") not in said.out + said.err

@@ -161,3 +161,44 @@ def test_yaml_reads_what_yaml_writes(tmp_path_factory: pytest.TempPathFactory, v
     path = tmp_path_factory.mktemp("yaml") / "a.yml"
     path.write_text(yaml.safe_dump(value, allow_unicode=True, default_style='"'))
     assert load_document(path) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "what"),
+    [
+        ("a.json", '{\n"x": "\\ud800"}', "U+D800"),
+        ("a.json", '{\n"\\udb80\\udc00": 1}', "U+F0000"),
+        ("a.yml", 'a: 1\n"x\\U000F0000": 1', "U+F0000"),
+        ("a.yml", 'a: 1\nx: "\\U000F0001"', "U+F0001"),
+        ("a.toml", 'a = 1\nx = "\\U000F0000answer_url\\U000F0001"', "U+F0000"),
+        ("a.json", '{\n"x": 1e999}', "inf"),
+        ("a.yml", "a: 1\nx: .nan", "nan"),
+        ("a.yml", "a: 1\nx: -1e999", "inf"),
+        ("a.toml", "a = 1\nx = inf", "inf"),
+        ("a.toml", f"a = 1\nx = {'1' * 5000}", "400 digits"),
+        ("a.toml", f"a = 1\nx = 0x{'f' * 5000}", "400 digits"),
+        ("a.yml", f"a: 1\nx: 0x{'f' * 390}", ""),
+    ],
+)
+def test_what_no_text_and_no_number_can_be_is_refused_with_its_line(
+    write: Write, name: str, text: str, what: str
+) -> None:
+    path = write(name, text)
+    if not what:
+        assert load_document(path)["x"] == int("f" * 390, 16)
+        return
+    with pytest.raises(ConfigError) as caught:
+        load_document(path)
+    assert what in caught.value.what
+    [place] = caught.value.where
+    assert place.line == 2
+    assert caught.value.hint
+
+
+def test_toml_keys_after_lists_of_lists_have_their_own_lines(write: Write) -> None:
+    text = 'a = [\n  [1, 2],\n  [3]\n]\nb = [ # [x]\n  "c = 1",\n  {d = "]"}\n]\n[e]\nf = """\ng = 1\n"""\nh = 2\n'
+    document = load_document(write("a.toml", text))
+    assert {key: document.place(key).line for key in document} == {"a": 1, "b": 5, "e": 9}
+    inner = document["e"]
+    assert isinstance(inner, Table)
+    assert [inner.place(key).line for key in ("f", "h")] == [10, 13]

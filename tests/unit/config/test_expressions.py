@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from osimager.config.expressions import ExpressionError, evaluate
 from osimager.config.values import Value
+from osimager.holes import hole
 
 DEFS: dict[str, Value] = {
     "arch": "x86_64",
@@ -22,6 +23,7 @@ DEFS: dict[str, Value] = {
     "items": ["a", "b"],
     "table": {"k": 1},
     "no": False,
+    "url": hole("answer_url"),
 }
 
 
@@ -186,3 +188,20 @@ def test_audit_hook_sees_what_it_is_there_for() -> None:
     finally:
         _watching = False
     assert EVENTS
+
+
+@pytest.mark.parametrize("source", ["url[:5]", "url.upper()", "[url[1:]]", "float('inf')", "{'a': float('nan')}"])
+def test_what_cannot_be_written_down_is_refused(source: str) -> None:
+    with pytest.raises(ExpressionError):
+        run(source)
+
+
+def test_a_value_that_only_a_build_knows_passes_whole() -> None:
+    assert run("url + '/ks'") == hole("answer_url") + "/ks"
+    assert run("'yes' if float('inf') > 1 else 'no'") == "yes"
+
+
+@pytest.mark.parametrize("text", ["\\ud800", "\\U000f0000answer_url\\U000f0001"])
+def test_a_literal_makes_no_text_that_no_file_can_hold(text: str) -> None:
+    with pytest.raises(ExpressionError, match="is reserved"):
+        run(f"'{text}'")

@@ -580,3 +580,49 @@ def test_an_address_is_looked_up_only_where_somebody_asks(tree: Tree) -> None:
     assert resolve(tree).defs["ip"] == ""
     assert tree.lookups.asked == []
     assert resolve(tree, defines=("ip=*>fqdn<*",)).defs["ip"] == "192.0.2.7"
+
+
+def chain(links: int, link: str, end: str) -> str:
+    """Give a spec whose defs d0, d1, … each name the next by `link`."""
+    defs = "".join(f"  d{at}: {link.format(at + 1)}\n" for at in range(links))
+    return WEB + f"defs:\n{defs}  d{links}: {end}\n"
+
+
+def test_a_long_chain_of_defs_is_followed_and_an_endless_one_is_an_error(tree: Tree) -> None:
+    tree.write("specs/web/spec.yml", chain(100, "'>>d{}<<'", "end"))
+    assert resolve(tree).defs["d0"] == "end"
+    tree.write("specs/web/spec.yml", chain(3000, "'>>d{}<<'", "end"))
+    with pytest.raises(ConfigErrors) as caught:
+        resolve(tree)
+    first = caught.value.errors[0]
+    assert "the chain of defs from 'd0' on is too long" in first.what
+    assert first.where[0].line == 3
+
+
+@pytest.mark.parametrize("link", ["'>>d{0}<<>>d{0}<<'", "['>>d{0}<<', '>>d{0}<<']", "{{a: '>>d{0}<<', b: '>>d{0}<<'}}"])
+def test_markers_that_double_what_they_name_come_to_an_end(tree: Tree, link: str) -> None:
+    tree.write("specs/web/spec.yml", chain(40, link, "end"))
+    with pytest.raises(ConfigError, match="more than 4 MiB") as caught:
+        resolve(tree)
+    assert caught.value.where[0].line is not None
+
+
+@pytest.mark.parametrize("links", [1, 40])
+def test_what_is_wrong_far_below_is_said_once(tree: Tree, links: int) -> None:
+    tree.write("specs/web/spec.yml", chain(links, "'>>d{0}<<>>d{0}<<'", "'>>nobody<<'"))
+    with pytest.raises(ConfigError, match="'nobody' is not defined") as caught:
+        resolve(tree)
+    assert len(caught.value.errors) == 1
+
+
+@pytest.mark.parametrize("text", ["\udcff", "\U000f0000"])
+def test_what_is_no_text_is_refused_from_everywhere(tree: Tree, text: str) -> None:
+    tree.write("specs/web/spec.yml", WEB + "defs: {x: '$>X<$'}\n")
+    tree.lookups.variables["X"] = f"a{text}"
+    with pytest.raises(ConfigError, match="is reserved") as caught:
+        resolve(tree)
+    assert caught.value.where[0].line == 2
+    with pytest.raises(UsageError, match="is reserved"):
+        parse_defines((f"x={text}",))
+    tree.write("specs/web/spec.yml", WEB)
+    assert resolve(tree, defines=("x=.inf",)).defs["x"] == ".inf"

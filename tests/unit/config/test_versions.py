@@ -71,3 +71,9 @@ def test_latest_of_a_line_stays_in_that_line() -> None:
     assert latest_version(versions, "8") == "8.10"
     assert latest_version(versions, "7") is None
     assert version_key("10rc1") < version_key("10.1")
+
+
+@pytest.mark.parametrize("text", ["1" * 5000, "[1-" + "9" * 5000 + "]", "9.[" + "0" * 101 + "]", "v" * 101])
+def test_a_version_longer_than_a_name_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="100"):
+        expand_range(text)
