@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from osimager.arch import ALIASES
-from osimager.config.documents import Table
+from osimager.config.documents import Items, Table
 from osimager.config.markers import as_list, as_text
 from osimager.config.merge import TABLE_SECTIONS, deep_merge
 from osimager.config.shapes import PROFILE_DEFS
@@ -61,10 +61,20 @@ def _sections(profile: Table) -> Table:
         elif key == "build" and isinstance(value, Table):
             for inner, amount in value.items():
                 machine[inner], machine.lines[inner] = amount, value.lines.get(inner, line)
+        elif key.endswith("_specific") and isinstance(value, Items):
+            result[key], result.lines[key] = _entries(value), line
         elif key not in ("architectures", "description"):
             result[key], result.lines[key] = value, line
     for section, own in (("defs", defs), ("machine", machine)):
         if own:
             result[section] = deep_merge(result.get(section, Table(profile.path, profile.line)), own)
             result.lines.setdefault(section, own.line)
+    return result
+
+
+def _entries(entries: Items) -> Items:
+    """Give the entries of a `*_specific` as sections, as the profile itself is."""
+    result = Items(entries.path, entries.line)
+    result.lines = entries.lines
+    result += [_sections(entry) if isinstance(entry, Table) else entry for entry in entries]
     return result

@@ -71,6 +71,7 @@ MORE_VARIANTS = [
     *(Variant("uefi", ip, "", ("answers=http",)) for ip in ("dhcp", "192.168.77.10")),
     Variant("bios", "192.168.77.10", PROXY, ("locale=de_DE.UTF-8", "keyboard=de", "timezone=Europe/Berlin")),
     Variant("uefi", "dhcp", "", profile="kept"),
+    Variant("bios", "dhcp", "", profile="developer"),
     Variant("uefi", "dhcp", "", ("password=$6$saltsaltsaltsalt$hash",), profile="kept"),
 ]
 

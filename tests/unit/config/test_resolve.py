@@ -130,6 +130,17 @@ def test_profiles_lie_over_the_default_one(tree: Tree) -> None:
     assert caught.value.where[0].line == 2
 
 
+def test_what_a_profile_says_of_one_distribution_is_like_what_it_says_of_all(tree: Tree) -> None:
+    entry = '{dist: web, packages: [gcc], build: {memory: 4G}, version_specific: [{version: ".*", timezone: UTC}]}'
+    tree.write("specs/web/spec.yml", WEB)
+    tree.write("specs/profiles/dev.yml", f"packages: [git]\ndist_specific:\n  - {entry}\n")
+    dev = resolve(tree, profile="dev")
+    assert (dev.defs["packages"], dev.defs["timezone"]) == (["gcc"], "UTC")
+    assert dev.sections.machine.memory_mib == 4096
+    [origin, below, *_] = dev.explain("defs.packages")
+    assert (origin.value, below.value) == (["gcc"], ["git"])
+
+
 def test_files_named_after_a_profile_fall_back_to_default(tree: Tree) -> None:
     tree.write("specs/profiles/dev.yml", "packages: []\n")
     tree.write(
