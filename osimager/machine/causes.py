@@ -74,6 +74,14 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule(
         Weight.FINAL,
+        "wrong-cpu",
+        "the guest's system needs a newer CPU model than it has",
+        "give it one with machine.cpu: x86-64-v2 for EL 9, x86-64-v3 for EL 10, a 64-bit one for a 64-bit system",
+        r"^(?:\[ *\d+\.\d+\] )?Fatal glibc error: CPU does not support",  # of init; the panic follows
+        r"This kernel requires an? \S+ CPU, but only detected",
+    ),
+    _rule(
+        Weight.FINAL,
         "no-root",
         "the guest's kernel found no root file system",
         "look at root= and the driver of the disk's interface in the initrd",
@@ -89,6 +97,15 @@ RULES: tuple[Rule, ...] = (
         r"kernel BUG at ",
         r"Unable to handle kernel NULL pointer",
         r"^panic: ",  # BSD
+        r"^ ?-- System halted",  # a kernel that cannot unpack itself
+    ),
+    _rule(
+        Weight.FINAL,
+        "halted",
+        "the guest halted, and neither restarted nor switched itself off",
+        "let the answer file end with a restart or a power-off (kickstart: reboot or poweroff; it halts by default)",
+        r"reboot: System halted",
+        r"^The (?:operating )?system has halted\.?$",  # BSD
     ),
     _rule(
         Weight.DIALOG,
@@ -98,8 +115,9 @@ RULES: tuple[Rule, ...] = (
         r"No space left on device",
         r"[Nn]ot enough (?:free |disk )?space",
         r"too small (?:to (?:hold|be)|for the)|Failed to partition the selected disk",
-        r"do(?:es)? not have enough (?:disk |free )?space",
-        r"more space (?:is )?(?:needed|required) (?:on|in)",
+        r"do(?:es)?(?: not|n't) have enough (?:disk |free )?space|[Ii]nsufficient (?:disk |free )?space",
+        r"more space (?:is )?(?:needed|required) (?:on|in)|needs \S+ (?:more space )?on the \S+ filesystem",
+        r"too large to fit in free space",
     ),
     _rule(
         Weight.DOUBT,
@@ -119,6 +137,7 @@ RULES: tuple[Rule, ...] = (
         r"(?i:failed to fetch kickstart)",
         r"(?i:(?:error|failed|problem).*(?:download|fetch|retriev).*(?:kickstart|ks\.cfg|preseed|autoinstall|autoyast))",
         r"(?i:kickstart.*(?:could not be|cannot be|not) (?:found|read|fetched|downloaded))",
+        r"(?i:kickstart file \S+ is missing)",
     ),
     _rule(
         Weight.DIALOG,
@@ -127,10 +146,13 @@ RULES: tuple[Rule, ...] = (
         _ANSWER_HINT,
         r"(?i:failed to process the preconfiguration file)",
         r"(?i:error parsing preconfiguration file)|!! ERROR: Checksum error|\[!!\] Checksum error",
-        r"(?i:problem occurred on line \d+ of the kickstart|error occurred during reading the kickstart)",
+        r"(?i:problem (?:occurred on|reading from) line \d+ of the kickstart)",
+        r"(?i:error occurred during reading the kickstart)",
+        r"Section \S+ does not end with %end|Unable to open input kickstart file",
         r"(?i:unknown command: .*kickstart|kickstart.*(?:parse|syntax) error|error parsing kickstart)",
         r"(?i:(?:invalid|malformed) (?:kickstart|autoinstall|autoyast))",
         r"(?i:autoinstall.*(?:invalid|failed validation|validation (?:error|failed)))",
+        r"Invalid cloud-config provided|Failed loading yaml blob",
         r"(?i:(?:error|invalid).*(?:parsing|in) the (?:autoyast|control file|profile))",
     ),
     _rule(
@@ -144,7 +166,12 @@ RULES: tuple[Rule, ...] = (
         r"(?i:an (?:unknown|unexpected) error (?:has )?occurr?ed)",
         r"(?i:an error (?:has )?occurr?ed(?: during|\. press enter))",
         r"There was an error running the (?:kickstart|%\w+) script",
-        r"The following error occurred while installing|storage configuration failed",
+        r"The following error occurred while installing|[Ss]torage configuration failed",
+        r"No installable kernel was found|No kernel modules were found|GRUB installation failed",
+        r"package failed to install into /target|file system creation in partition .* failed",
+        r"(?:Incorrect|Your) installation (?:media|CD-ROM) (?:detected|couldn't be mounted)",
+        r"No (?:usable )?disks detected|[Nn]o valid boot ?loader target device|stage1 device",
+        r"finish: cmd-\S+: FAIL: |Could not find the .* [Rr]epository|the result is: FAIL",
         r"exception report$|Traceback \(most recent call first\)",
         r"Pane is dead|X startup failed, aborting",
         r"Unable to install GRUB|Failed to install the boot ?loader",
@@ -156,14 +183,16 @@ RULES: tuple[Rule, ...] = (
         "the ISO is not bootable with this firmware (try --firmware uefi or bios), or the disk holds no system",
         # SeaBIOS says "Boot failed: …" of each device in turn, an empty disk before the CD too; this comes last.
         r"No bootable (?:device|option or device)|No boot device|Operating System not found|Missing operating system",
-        r"Non-system disk|FATAL: No bootable",
+        r"Non-system disk|FATAL: No bootable|This is not a bootable disk|FATAL: INT18",
+        r"^(?:Error loading operating system|Operating system load error|Invalid partition table$)",
+        r"^(?:BOOTMGR|NTLDR) is missing|^Nothing to boot: |^No more network devices",
     ),
     _rule(
         Weight.LOADER,  # keys may be typed into it
         "uefi-shell",
         "the firmware ended in its UEFI shell: nothing else could be booted",
         "the ISO or disk has no UEFI boot loader for this architecture",
-        r"UEFI Interactive Shell|^Shell> ",
+        r"UEFI Interactive Shell|^Shell> |^FS\d+:\\.*> ?$",
     ),
     _rule(
         Weight.FINAL,
@@ -171,8 +200,9 @@ RULES: tuple[Rule, ...] = (
         "the guest ended in an emergency shell",
         "it did not find its root or its installer's image: look at root=, inst.stage2= and the disk's interface",
         r"Entering emergency mode|You are in emergency mode|Reached target emergency\.target",
-        r"dracut:/#|Generating \"/run/initramfs/rdsosreport",
-        r"(?:Give root password|Press Enter) for maintenance",
+        r"dracut:/#|Generating \"/run/initramfs/rdsosreport|Starting Dracut Emergency Shell|Warning: Could not boot",
+        r"dracut(?:\[\d+\])?: (?:FATAL: |Refusing to continue)",
+        r"(?:(?:Give|Enter) root password|Press Enter) for (?:system )?maintenance|You are in rescue mode",
         r"Cannot open access to console, the root account is locked",
         r"Dropping to a shell!|^\(initramfs\)|emergency recovery shell launched|^mountroot> ",
     ),
@@ -182,9 +212,14 @@ RULES: tuple[Rule, ...] = (
         "the boot loader cannot load what it is to boot",
         _LOADER_HINT,
         r"^error: .*(?:not found|no such|you need to load the kernel first|unknown file ?system|invalid magic|"
-        r"bad shim|premature end|not a regular file|failure reading)",
-        r"Could not find kernel image|No configuration file found|No DEFAULT or UI configuration directive",
-        r"ISOLINUX.*(?:[Ee]rror|failed)",
+        r"bad shim|premature end|not a regular file|failure reading|can't find command|out of memory|out of disk|"
+        r"couldn't read file|cannot read the Linux header|cannot load image|outside of disk)",
+        r"Failed to boot both default and fallback entries",
+        r"^Error \d+: (?:File not found|Cannot mount selected partition)",
+        r"Could not find (?:kernel|ramdisk) image|No configuration file found|No DEFAULT or UI configuration directive",
+        r"ISOLINUX.*(?:[Ee]rror|failed)|isolinux\.bin missing or corrupt|isolinux: Disk error|not a COM32R? image",
+        r"Not enough memory to load specified kernel|^EFI stub: ERROR: ",
+        r"BdsDxe: failed to load .*: (?:Access Denied|Security Violation)|Verification failed: .*Security Violation",
         r"Failed to load (?:ldlinux|COM32|libcom32)|Image checksum error|Loading \S+ failed|invalid or corrupt kernel",
     ),
     _rule(
@@ -213,22 +248,28 @@ RULES: tuple[Rule, ...] = (
         r"Ethernet card not found|Unreachable gateway|No DHCP client found",
         r"(?i:bad archive mirror|does not seem to support your architecture|error while getting the (?:release )?file)",
         r"(?i:mirror (?:is|was) (?:either )?not (?:available|accessible|reachable))",
+        r"network is probably not using the DHCP protocol|IP-Config: Auto-configuration of network failed",
     ),
     _rule(
         Weight.DOUBT,
         "no-network",
         "the guest has no network, or does not reach what it needs there",
         "check the mirror and proxy in the configuration; with --offline everything must be on the ISO",
-        r"(?i:no DHCP (?:offers|lease)|network is unreachable|temporary failure (?:in name resolution|resolving))",
-        r"(?i:failed to download package|could not resolve host)",
+        r"(?i:no DHCP ?(?:offers|lease)|network is unreachable|temporary failure (?:in name resolution|resolving))",
+        r"(?i:failed to download package|could not resolve host)|ip-config-unavailable|udhcpc: no lease",
+        r"IP-Config: no response after|dhcp4 \(\S+\): (?:request|activation:?.*) timed out|curl: \((?:6|7|28)\)",
+        r"Failed to start (?:systemd-networkd-wait-online|NetworkManager-wait-online|Wait for Network|Raise network)",
+        r"Timeout occurred while waiting for network connectivity",
     ),
     _rule(
         Weight.DIALOG,
         "question",
         "the installer asks a question",
         "the answer file leaves it open: the screenshot and the console show which one",
-        r"\[!!?\]|Please make a selection|Continue with autoinstall|Press (?:<?[Ee]nter>?|any key) to continue",
-        r"\[Press [Ee]nter to continue\]|Please respond 'yes' or 'no'|<Go Back>|Prompt: '\?' for help",
+        r"\[!!?\]|Please make (?:a selection|your choice)|Continue with autoinstall|\['c' to continue",
+        r"(?i:press (?:<?enter>?|\[enter\]|return|any key) to (?:continue|quit|exit|reboot|restart))",
+        r"Please respond 'yes' or 'no'|<Go Back>|Prompt: '\?' for help|there cannot be any questions in cmdline mode",
+        r"(?i:[\[(]y(?:es)?[/|]no?[\])] ?[:?]?$)",
     ),
 )
 

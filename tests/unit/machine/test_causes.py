@@ -67,6 +67,68 @@ LINES = [
     ("Prompt: '?' for help, default=2>", "question"),
     ("[Press enter to continue]", "question"),
     ("Continue with autoinstall? (yes|no)", "question"),
+    # glibc sysdeps/x86/cpu-features and dl-platform; Linux arch/x86/boot/cpu.c, decompress, kernel/reboot.c.
+    ("Fatal glibc error: CPU does not support x86-64-v2", "wrong-cpu"),
+    ("[    3.141592] Fatal glibc error: CPU does not support x86-64-v3", "wrong-cpu"),
+    ("This kernel requires an x86-64 CPU, but only detected an i686 CPU.", "wrong-cpu"),
+    (" -- System halted", "kernel-panic"),
+    ("[  812.330112] reboot: System halted", "halted"),
+    ("The operating system has halted.", "halted"),
+    # apt, rpm and Anaconda's storage.
+    ("E: You don't have enough free space in /var/cache/apt/archives/.", "disk-full"),
+    ("installing package kernel-core-5.14 needs 84MB on the /boot filesystem", "disk-full"),
+    ("new lv is too large to fit in free space", "disk-full"),
+    # pykickstart errors.py and parser.py; Anaconda's kickstart loading and text mode; EL 7's simpleline.
+    ("There was a problem reading from line 12 of the kickstart file", "answer-refused"),
+    ("Section %packages does not end with %end.", "answer-refused"),
+    ("Kickstart file /run/install/ks.cfg is missing.", "answer-not-fetched"),
+    ("Please make your choice from above ['q' to quit | 'c' to continue | 'r' to refresh]: ", "question"),
+    ("Since there cannot be any questions in cmdline mode, edit your kickstart file", "question"),
+    ("Installation complete. Press ENTER to quit:", "question"),
+    ("The media check is complete, the result is: FAIL.", "installer-error"),
+    # cloud-init's schema and loader; curtin's reporter.
+    ("Invalid cloud-config provided: Please run 'sudo cloud-init schema --system'", "answer-refused"),
+    ("finish: cmd-install: FAIL: curtin command install", "installer-error"),
+    # debian-installer: base-installer, anna, grub-installer, partman, cdrom-detect, netcfg (their templates).
+    ("No installable kernel was found in the defined APT sources.", "installer-error"),
+    ("  │ No kernel modules were found. This probably is due to a mismatch", "installer-error"),
+    ("The 'grub-pc' package failed to install into /target/.", "installer-error"),
+    ("The ext4 file system creation in partition #1 of Virtual disk 1 (vda) failed.", "installer-error"),
+    ("  │ Incorrect installation media detected", "installer-error"),
+    ("Your network is probably not using the DHCP protocol.", "no-network"),
+    # linuxrc.
+    ("Could not find the SUSE Linux Enterprise Server Repository.", "installer-error"),
+    # mkfs.fat, the MBRs of syslinux and Windows, Bochs BIOS, iPXE.
+    ("This is not a bootable disk.  Please insert a bootable floppy and", "no-bootable-medium"),
+    ("Operating system load error.", "no-bootable-medium"),
+    ("BOOTMGR is missing", "no-bootable-medium"),
+    ("FATAL: INT18: BOOT FAILURE", "no-bootable-medium"),
+    ("Nothing to boot: No such file or directory (https://ipxe.org/2d03e13b)", "no-bootable-medium"),
+    # EDK II's shell and BdsDxe, shim, GRUB (kern/, normal/main.c), GRUB legacy, isolinux.asm, Linux's EFI stub.
+    ("FS0:\\>", "uefi-shell"),
+    ('BdsDxe: failed to load Boot0001 "UEFI QEMU DVD-ROM" from PciRoot(0x0): Access Denied', "boot-loader"),
+    ("Verification failed: (0x1A) Security Violation", "boot-loader"),
+    ("error: can't find command `linuxefi'.", "boot-loader"),
+    ("error: cannot read the Linux header.", "boot-loader"),
+    ("  Failed to boot both default and fallback entries.", "boot-loader"),
+    ("Error 15: File not found", "boot-loader"),
+    ("Could not find ramdisk image: /casper/initrd.gz", "boot-loader"),
+    ("isolinux.bin missing or corrupt.", "boot-loader"),
+    ("gfxboot.c32: not a COM32R image", "boot-loader"),
+    ("EFI stub: ERROR: Failed to get file info", "boot-loader"),
+    # dracut's emergency shell and its `die`; util-linux' and busybox' sulogin; systemd's rescue.service.
+    ("Starting Dracut Emergency Shell...", "emergency-shell"),
+    ("dracut: FATAL: No or empty root= argument", "emergency-shell"),
+    ("[    2.110000] dracut: Refusing to continue", "emergency-shell"),
+    ("Enter root password for system maintenance", "emergency-shell"),
+    ("You are in rescue mode. After logging in, type journalctl -xb", "emergency-shell"),
+    # ISC dhclient, udhcpc, klibc's ipconfig, NetworkManager, curl.
+    ("No DHCPOFFERS received.", "no-network"),
+    ("udhcpc: no lease, failing", "no-network"),
+    ("IP-Config: no response after 60 secs - giving up", "no-network"),
+    ("device (ens3): state change: ip-config -> failed (reason 'ip-config-unavailable')", "no-network"),
+    ("curl: (7) Failed to connect to 10.0.2.2 port 80: Connection refused", "no-network"),
+    ("Do you want to continue? [y/N]", "question"),
 ]
 
 
@@ -90,6 +152,16 @@ def test_line_names_its_cause(line: str, cause: str) -> None:
         "Boot failed: not a bootable disk",  # of an empty disk before the CD
         "Configuring grub-pc: error reporting is off",
         "Retrieving the preconfiguration file",
+        "Press any key to boot from CD or DVD....",  # goes on by itself
+        "Press ESC in 1 seconds to skip",
+        "reboot: Power down",
+        "reboot: Restarting system",
+        "Startup finished in 3.1s (kernel) + 12s (userspace) = 15.1s.",
+        "Starting dracut initqueue hook...",
+        "dracut: dracut-057-88.git20241216.el9_5",
+        "[  OK  ] Stopped dracut emergency shell hook",
+        'BdsDxe: failed to load Boot0001 "UEFI QEMU HARDDISK" from PciRoot(0x0)/Pci(0x4,0x0): Not Found',
+        "EFI stub: Loaded initrd from LINUX_EFI_INITRD_MEDIA_GUID device path",
         "[    0.91] Initramfs unpacking failed: junk within compressed archive",  # padding: it goes on
     ],
 )
