@@ -81,6 +81,12 @@ LINES = [
     # pykickstart errors.py and parser.py; Anaconda's kickstart loading and text mode; EL 7's simpleline.
     ("There was a problem reading from line 12 of the kickstart file", "answer-refused"),
     ("Section %packages does not end with %end.", "answer-refused"),
+    # Anaconda's errors.py, kickstart.py and exitters.
+    ("The following error was found while parsing the kickstart configuration file:", "answer-refused"),
+    ("Could not open kickstart file or included file named /tmp/part.ks", "answer-refused"),
+    ("The installation was stopped due to an error which occurred while running in non-interactive", "installer-error"),
+    ("Non interactive installation failed: Some packages, groups or modules are missing", "installer-error"),
+    ("The system will be rebooted when you press Ctrl-C or Ctrl-Alt-Delete.", "installer-error"),
     ("Kickstart file /run/install/ks.cfg is missing.", "answer-not-fetched"),
     ("Please make your choice from above ['q' to quit | 'c' to continue | 'r' to refresh]: ", "question"),
     ("Since there cannot be any questions in cmdline mode, edit your kickstart file", "question"),
