@@ -85,11 +85,10 @@ class Defs(Names):
         """Find a value. Raises ConfigError where the chain to it is too long to be followed, or it is too large."""
         try:
             value = self._find(name, where)
-        except RecursionError:
-            if len(self._active) > 1:
-                raise
-            place, hint = self.merged.place("defs", name), "let it name what it needs itself"
-            raise ConfigError(f"the chain of defs from {name!r} on is too long", where=place, hint=hint) from None
+        except RecursionError:  # all of the chain remember this one error
+            place, hint = self.merged.place("defs", self._active[0]), "let it name what it needs itself"
+            what = f"the chain of defs from {self._active[0]!r} on is too long"
+            raise ConfigError(what, where=place, hint=hint) from None
         if is_too_large(value):
             raise too_large(self.merged.place("defs", name) or where)
         return value

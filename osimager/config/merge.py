@@ -6,7 +6,6 @@ location, dist, version, arch, firmware, each entry's own `*_specific` in it, an
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Final
 from osimager.arch import ALIASES, Arch
 from osimager.config.documents import Items, Table, as_written
 from osimager.config.markers import as_text
+from osimager.config.patterns import compile_pattern
 from osimager.config.sections import Origin, Value
 from osimager.errors import ConfigError, Place
 
@@ -179,11 +179,7 @@ class Merger:
         if value is None or value == "":
             return False
         name = as_text(value)
-        try:
-            compiled = re.compile(pattern, re.IGNORECASE)
-        except re.error as exc:
-            hint = "a plain name, or a Python regular expression"
-            raise ConfigError(f"{pattern!r} is not a regular expression: {exc}", where=where, hint=hint) from None
+        compiled = compile_pattern(pattern, where)
         names = (name, *_OTHER_NAMES.get(kind, {}).get(name, ()))
         return any(compiled.fullmatch(candidate) for candidate in names)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from osimager.config.catalog import provided_targets
 from osimager.config.documents import Table
+from osimager.config.patterns import compile_pattern
 from osimager.config.values import Value
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def old_targets(catalog: Catalog, path: Path, arches: tuple[str, ...]) -> list[T
         if entry.arch not in arches:
             continue
         if entry.version not in matching:
-            matching[entry.version] = [each for each in by_version if _matches(each.get("version"), entry.version)]
+            matching[entry.version] = [each for each in by_version if _matches(each, entry.version)]
         if any(_medium(base[key], key, entry.arch, by_arch, matching[entry.version]) for key in _MEDIA):
             found.append(entry)
     return found
@@ -56,8 +56,9 @@ def _medium(url: Value, key: str, arch: str, by_arch: list[Table], by_version: l
     return url
 
 
-def _matches(pattern: Value, version: str) -> bool:
-    return isinstance(pattern, str) and re.fullmatch(pattern, version, re.IGNORECASE) is not None
+def _matches(entry: Table, version: str) -> bool:
+    pattern = entry.get("version")
+    return isinstance(pattern, str) and bool(compile_pattern(pattern, entry.place("version")).fullmatch(version))
 
 
 def _def(table: Table, key: str, default: Value = None) -> Value:

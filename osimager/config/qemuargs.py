@@ -33,7 +33,7 @@ def map_qemuargs(given: Value) -> Mapped:
     """Read a list of `[option, argument…]` lists."""
     mapped = Mapped()
     for number, words in enumerate(given if isinstance(given, list) else ()):
-        option, *rest = map(as_text, words if isinstance(words, list) else [words])
+        option, *rest = map(as_text, (words or [""]) if isinstance(words, list) else [words])
         _map_one(mapped, option, rest, f"qemuargs{number}")
     return mapped
 

@@ -185,3 +185,13 @@ def test_unknown_keys_warn_in_an_old_tree_and_stop_where_asked(old: Catalog, tre
     assert any("post_provisioner" in warning and "did you mean" in warning for warning in warnings)
     with pytest.raises(ConfigError, match="post_provisioner"):
         catalog.resolve(Request(target="qemu/lab/rhel-9.0", strict=True), TableLookups())
+
+
+def test_a_wrong_pattern_hides_its_own_spec_only(old: Catalog, tree: Tree) -> None:
+    spec = {**SPEC, "version_specific": [{"version": "(9", "defs": {"iso_url": "http://x"}}]}
+    tree.write("data/specs/other/spec.json", json.dumps(spec, indent=1))
+    catalog = Catalog.open(old.roots)
+    assert [str(entry) for entry in catalog.targets()] == [str(entry) for entry in old.targets()]
+    [problem] = catalog.problems
+    assert "'(9' is not a regular expression" in problem.what
+    assert problem.where[0].line is not None

@@ -30,6 +30,6 @@ def test_argument_is_mapped_added_or_left_out(words: list[Value], mapped: Mapped
     assert map_qemuargs([words]) == mapped
 
 
-@pytest.mark.parametrize("given", [None, "text", []])
+@pytest.mark.parametrize("given", [None, "text", [], [[]], [""]])
 def test_nothing_comes_of_nothing(given: Value) -> None:
     assert map_qemuargs(given) == Mapped()
