@@ -45,6 +45,10 @@ def load_yaml(path: Path, text: str) -> Value:
         line = mark.line + 1 if mark else None
         what = " ".join(part for part in (exc.context, exc.problem) if part)
         raise ConfigError(f"not YAML: {what}", where=Place(path, line), hint="check indentation and quotes") from exc
+    except yaml.reader.ReaderError as exc:
+        line = text.encode()[: exc.position].count(b"\n") + 1
+        what, hint = f"not YAML: U+{exc.character:04X} is not a character of text", "take it out"
+        raise ConfigError(what, where=Place(path, line), hint=hint) from exc
     except (yaml.YAMLError, RecursionError) as exc:
         raise ConfigError(f"not YAML: {exc}", where=Place(path), hint="check indentation and quotes") from exc
     return None if node is None else _Composer(path).value_of(node, 0)

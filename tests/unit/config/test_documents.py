@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -143,7 +144,13 @@ plain_values = st.recursive(
 ).filter(lambda value: not {"\U000f0000", "\U000f0001"} & set(json.dumps(value, ensure_ascii=False)))
 
 
-@given(value=st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), plain_values, max_size=5))
+@given(
+    value=st.dictionaries(
+        st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\U000f0000\U000f0001")),
+        plain_values,
+        max_size=5,
+    )
+)
 def test_json_reads_what_json_writes(tmp_path_factory: pytest.TempPathFactory, value: dict[str, object]) -> None:
     path = tmp_path_factory.mktemp("json") / "a.json"
     path.write_text(json.dumps(value))
@@ -202,3 +209,11 @@ def test_toml_keys_after_lists_of_lists_have_their_own_lines(write: Write) -> No
     inner = document["e"]
     assert isinstance(inner, Table)
     assert [inner.place(key).line for key in ("f", "h")] == [10, 13]
+
+
+@pytest.mark.parametrize(("text", "code"), [("a: 1\nb: ä\0", "U+0000"), ("ä: 1\nb: \x1b", "U+001B")])
+def test_control_characters_in_yaml_are_named_with_their_line(write: Write, text: str, code: str) -> None:
+    path = write("a.yml", text)
+    with pytest.raises(ConfigError, match=re.escape(f"{code} is not a character of text")) as caught:
+        load_document(path)
+    assert caught.value.where[0].line == 2
