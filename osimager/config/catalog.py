@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from osimager.config.sections import Fragment, IsoEntry
 
 ARCHES = ("x86_64", "aarch64")
+_DIST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _OTHER_KINDS = frozenset(("platforms", "locations", "profiles"))
 
 
@@ -341,6 +342,9 @@ def provided_targets(document: Table, path: Path, default_arches: tuple[str, ...
     dist = provides.get("dist")
     if not isinstance(dist, str) or not dist:
         raise ConfigError("provides needs a dist", where=provides.place("dist"), hint="add dist: NAME")
+    if not _DIST.fullmatch(dist):
+        hint = "letters, digits and . _ + - only: files are named after it"
+        raise ConfigError(f"{dist!r} is not the name of a dist", where=provides.place("dist"), hint=hint)
     arches = _arches(provides, "arches") or default_arches
     entries = []
     for version in provided_versions(provides):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -188,7 +189,7 @@ def test_unknown_keys_warn_in_an_old_tree_and_stop_where_asked(old: Catalog, tre
 
 
 def test_a_wrong_pattern_hides_its_own_spec_only(old: Catalog, tree: Tree) -> None:
-    spec = {**SPEC, "version_specific": [{"version": "(9", "defs": {"iso_url": "http://x"}}]}
+    spec: dict[str, Any] = {**SPEC, "version_specific": [{"version": "(9", "defs": {"iso_url": "http://x"}}]}
     tree.write("data/specs/other/spec.json", json.dumps(spec, indent=1))
     catalog = Catalog.open(old.roots)
     assert [str(entry) for entry in catalog.targets()] == [str(entry) for entry in old.targets()]

@@ -637,3 +637,12 @@ def test_what_is_no_text_is_refused_from_everywhere(tree: Tree, text: str) -> No
         parse_defines((f"x={text}",))
     tree.write("specs/web/spec.yml", WEB)
     assert resolve(tree, defines=("x=.inf",)).defs["x"] == ".inf"
+
+
+@pytest.mark.parametrize("dist", ["we b", "../web", "", "web/x"])
+def test_a_dist_that_could_name_no_file_is_refused_with_its_line(tree: Tree, dist: str) -> None:
+    tree.write("specs/web/spec.yml", f'provides:\n  versions: ["1"]\n  dist: "{dist}"\n')
+    catalog = tree.catalog()
+    assert catalog.targets() == ()
+    [problem] = catalog.problems
+    assert problem.where[0].line == 3
