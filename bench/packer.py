@@ -48,7 +48,7 @@ def write_template(lab: Lab, output: Path, *, tuned: bool) -> Path:
         "boot_command": [lab.boot_command],
         "ssh_username": lab.user,
         "ssh_private_key_file": str(lab.key),
-        "ssh_timeout": "30m",
+        "ssh_timeout": "10m",
         "shutdown_command": "true",  # the seal has switched it off
     }
     scripts = {
