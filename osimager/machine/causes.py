@@ -108,6 +108,14 @@ RULES: tuple[Rule, ...] = (
         r"^The (?:operating )?system has halted\.?$",  # BSD
     ),
     _rule(
+        Weight.FINAL,
+        "kernel-hang",
+        "a processor of the guest has hung",
+        "the emulator or the kernel is at fault: build again; if it comes back, try another CPU model or --cpus 1",
+        # kernel/watchdog.c: said every 26 s, with the whole time. A starved guest says so too, and gets over it.
+        r"soft lockup - CPU#\d+ stuck for [1-9]\d{2,}s!",
+    ),
+    _rule(
         Weight.DIALOG,
         "disk-full",
         "the guest's disk is full or too small",

@@ -12,6 +12,7 @@ LINES = [
     ("Kernel panic - not syncing: No working init found.  Try passing init= option to kernel.", "no-initrd"),
     ("Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(254,1)", "no-root"),
     ("[    1.2] Kernel panic - not syncing: Attempted to kill init!", "kernel-panic"),
+    ("[  124.505512] watchdog: BUG: soft lockup - CPU#0 stuck for 115s! [cryptomgr_test:52]", "kernel-hang"),
     ("Kernel panic - not syncing: System is deadlocked on memory", "guest-out-of-memory"),
     ("[    0.9] Initramfs unpacking failed: write error", "guest-out-of-memory"),
     ("cp: error writing '/target/x': No space left on device", "disk-full"),
@@ -152,6 +153,7 @@ def test_line_names_its_cause(line: str, cause: str) -> None:
         "[    0.000000] Linux version 6.1.0-13-amd64",
         "Setting up linux-image-6.1.0-13-amd64 (6.1.55-1) ...",
         "panic=30 is set on the command line",
+        "[   40.505292] watchdog: BUG: soft lockup - CPU#0 stuck for 37s! [cryptomgr_test:52]",  # a starved guest
         "[  OK  ] Stopped target Emergency Mode... no",
         "debian login: ",
         "Booting `Install'",
