@@ -13,7 +13,7 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum, StrEnum
 
 from osimager.aio import poll
 from osimager.errors import ConfigError
@@ -24,7 +24,8 @@ WAIT_S = 1.0
 _ECHO_S = 3.0
 _TRIES = 3
 _SLOWER = 4
-_QUEUE_BYTES, _KEY_BYTES = 12, 3  # one byte for a key that goes down, two for up
+_QUEUE_BYTES, _DOWN_BYTES, _UP_BYTES = 16, 1, 2  # of a PS/2 or USB keyboard (hw/input/ps2.c)
+_CURSOR_CELLS = 2  # where a cursor was, and where it is
 _STALLED_S = 30.0
 _SILENT_HANDFULS = 2
 _REACTION_S = 0.3
@@ -309,52 +310,106 @@ async def _type_until_seen(line: Sequence[Action], console: Console) -> bool:
     return False
 
 
+_SPACE = Press(("spc",))
+
+
+class _Echo(Enum):
+    """What the screen shows of keys: nothing in time; them, where they were typed; or more than them."""
+
+    NONE = "none"
+    IN_PLACE = "in place"
+    REDRAWN = "redrawn"
+
+
 async def _type_echoed(line: Sequence[Action], console: Console, key_s: float) -> None:
     """Type a few keys at a time, and wait for their echo: what a busy guest has not taken from its keyboard is lost.
 
-    A PS/2 or USB keyboard keeps 16 bytes (hw/input/ps2.c), which is five keys: four are typed, since the last of the
-    ones before may still be there (a cursor that moves looks like an echo). Where nothing is echoed at all, the rest is
-    typed slowly; where something was, a guest that stalls is waited for (GRUB's editor was seen to, for six seconds).
+    Where nothing is echoed at all, the rest is typed slowly; where something was, a guest that stalls is waited for
+    (GRUB's editor was seen to, for six seconds). The echo is counted from the line's beginning, or from where it was
+    last drawn anew: counted by the handful, a key that is late each time would be one more each time.
     """
     silent, heard = 0, False
+    since, cells = await console.look(), 0
     for keys in _handfuls(line):
         if silent >= _SILENT_HANDFULS and not heard:
             await _type(keys, console, key_s * _SLOWER)
             continue
-        before = await console.look()
+        if isinstance(keys[0], Pause):
+            await asyncio.sleep(keys[0].seconds)
+            continue
+        if all(action == _SPACE for action in keys):  # leaves no mark: its place in the queue is counted with the next
+            await _type(keys, console, key_s / 4)
+            continue
+        text = sum(map(_is_echoed, keys))
+        if not text:
+            since, cells = await console.look(), 0
         await _type(keys, console, key_s / 4)  # its queue keeps them apart
-        text = sum(isinstance(key, Press) and key.keys[-1] in _ECHOED for key in keys)
+        cells += text
         most_s = (_STALLED_S if heard else _ECHO_S) if text else _REACTION_S
-        echoed = await _wait_echo(console, before, max(1, text), most_s)
-        heard = heard or (echoed and text > 0)
-        silent = silent + (text > 0) if not echoed else 0
+        echo = await _wait_echo(console, since, max(1, cells), most_s)
+        if echo is not _Echo.IN_PLACE:
+            since, cells = await console.look(), 0
+        heard = heard or (echo is not _Echo.NONE and text > 0)
+        silent = silent + (text > 0) if echo is _Echo.NONE else 0
 
 
-async def _wait_echo(console: Console, before: Frame, cells: int, most_s: float) -> bool:
-    async def attempt() -> bool | None:
-        return count_changed(before, await console.look()) >= cells or None
+async def _wait_echo(console: Console, before: Frame, cells: int, most_s: float) -> _Echo:
+    """Wait for `cells` cells to change. Where more have (a line is wrapped, a menu drawn anew), wait for its end."""
+    seen = before
+
+    async def attempt() -> _Echo | None:
+        nonlocal seen
+        last, seen = seen, await console.look()
+        changed = count_changed(before, seen)
+        if changed <= cells + _CURSOR_CELLS:
+            return _Echo.IN_PLACE if changed >= cells else None
+        return _Echo.REDRAWN if count_changed(last, seen) == 0 else None
 
     try:
         async with asyncio.timeout(most_s):
             return await poll(attempt, first_s=KEY_S / 2, most_s=KEY_S * 5)
     except TimeoutError:
-        return False
+        return _Echo.NONE
 
 
 def _handfuls(line: Iterable[Action]) -> Iterator[list[Action]]:
-    """Split keys so that each part fits into a keyboard's queue; an Enter waits for all that goes before it."""
+    """Split keys so that each part fits into a keyboard's queue, beside what may be left there of the part before.
+
+    An Enter waits for all that goes before it, and what does not fit beside the rest for a moment.
+    """
     part: list[Action] = []
-    size = 0
+    typed: list[Action] = []
+    room = _QUEUE_BYTES
     for action in line:
-        keys = len(action.keys) if isinstance(action, Press) else 1
         ends = isinstance(action, Press) and action.keys[-1] == "ret"
-        if part and (size + keys * _KEY_BYTES > _QUEUE_BYTES or ends):
+        if part and (ends or _size([*part, action]) > room):
             yield part
-            part, size = [], 0
+            typed += part
+            room = _QUEUE_BYTES - _size_left(typed)
+            part = []
+            if _size([action]) > room:
+                yield [Pause(KEY_S * _SLOWER)]
         part.append(action)
-        size += keys * _KEY_BYTES
     if part:
         yield part
+
+
+def _size_left(typed: Sequence[Action]) -> int:
+    """Give the bytes of what was typed that may not have been taken when its echo is seen.
+
+    A cursor that moves looks like the echo of one key more: the last that shows, what follows it, and the one before it
+    may not have come up.
+    """
+    last = max((at for at, action in enumerate(typed) if _is_echoed(action)), default=0)
+    return _size(typed[last:]) + _size(typed[:last][-1:]) * _UP_BYTES // (_DOWN_BYTES + _UP_BYTES)
+
+
+def _size(part: Iterable[Action]) -> int:
+    return sum((len(action.keys) if isinstance(action, Press) else 1) * (_DOWN_BYTES + _UP_BYTES) for action in part)
+
+
+def _is_echoed(action: Action) -> bool:
+    return isinstance(action, Press) and action.keys[-1] in _ECHOED
 
 
 async def _type(line: Iterable[Action], console: Console, key_s: float) -> None:

@@ -103,6 +103,40 @@ class FakeGuest:
         return self.sent.count(("ret", True))
 
 
+class SlowGuest(FakeGuest):
+    """A keyboard that holds 16 bytes, and a guest that takes a key from it every third look; it has a cursor."""
+
+    CELLS, HOLDS_BYTES = 100, 16
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shown = ""
+        self._queue: list[tuple[str, int]] = []
+        self._shift = False
+
+    async def send(self, keys: Sequence[tuple[str, bool]]) -> None:
+        for key, down in keys:
+            size = 1 if down else 2
+            if sum(size for _, size in self._queue) + size > self.HOLDS_BYTES:
+                continue
+            self._queue.append((f"{'+' if down else '-'}{key}", size))
+
+    async def look(self) -> Frame:
+        self.looks += 1
+        while self._queue and self.looks % 3 == 0:
+            (event, key), _ = (self._queue[0][0][0], self._queue[0][0][1:]), self._queue.pop(0)
+            if key == "shift":
+                self._shift = event == "+"
+            elif event == "+":
+                self.shown += key.upper() if self._shift else {"spc": " "}.get(key, key)
+                break
+        cells = [ord(character) if character != " " else 0 for character in self.shown] + [1]
+        return Frame(8 * self.CELLS, 16, tuple(cells + [0] * (self.CELLS - len(cells))))
+
+    async def wait_serial(self, text: str) -> None:
+        raise AssertionError(text)
+
+
 async def type_into(guest: FakeGuest, command: str, *, secret: str = "?") -> int:
     return await run_keys(parse_lines(command), guest.console(), is_secret=lambda text: secret in text)
 
@@ -123,6 +157,15 @@ async def test_line_that_was_lost_is_typed_again() -> None:
     guest = FakeGuest(deaf=1)
     assert await type_into(guest, "ab<enter>") == 0
     assert guest.lines() == 2
+
+
+async def test_slow_guest_loses_no_key_of_its_queue() -> None:
+    guest = SlowGuest()
+    text = "aBcDEFGHiJKLmnopQRSTUVWxyzABCd eabc def gh ijkl mnop"
+    assert await type_into(guest, text) == 0
+    for _ in range(10):  # what is left in the queue at the end
+        await guest.look()
+    assert guest.shown == text
 
 
 async def test_line_that_never_shows_is_counted() -> None:
