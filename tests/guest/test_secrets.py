@@ -152,7 +152,8 @@ def test_none_of_ten_thousand_secrets_is_in_what_a_failed_build_leaves(home: Pat
     assert any("serial" in name for name in evidence)
     assert found["stdout"].count(MASK) >= 10 * COUNT
     assert {name: len(find_cores(text)) for name, text in found.items()} == dict.fromkeys(found, 0)
-    assert "$6$" not in "".join(found.values())
+    # An installed disk's layer keeps the build's own password for who goes on from it, read by its owner alone.
+    assert not [name for name, text in found.items() if "$6$" in text and not name.startswith("cache/layers/")]
 
 
 def test_none_is_in_the_registry_or_the_plan(home: Path) -> None:
