@@ -26,6 +26,9 @@ from osimager.provision.scripts import find_script, load_script, load_steps
 
 DEFAULT_PROFILE = "default"
 # Folders beside a playbook that Ansible reads by itself (its guide, "Sample directory layout"), `*_plugins` apart.
+# What Packer's Ansible provisioner tells a playbook of the build: those written for it ask for these.
+_PACKERS_VARIABLES = {"packer_build_name": "qemu", "packer_builder_type": "qemu"}
+
 _ANSIBLE_FOLDERS = (
     *("roles", "tasks", "handlers", "templates", "files", "vars", "group_vars", "host_vars"),
     *("library", "module_utils", "collections"),
@@ -169,7 +172,7 @@ class _Loader:
             kind=StepKind.ANSIBLE,
             content=_read(path, section.place),
             origin=Place(path),
-            environment=tuple(sorted({**dict(shared.environment), **variables}.items())),
+            environment=tuple(sorted({**_PACKERS_VARIABLES, **dict(shared.environment), **variables}.items())),
             arguments=arguments,
             program=self.program,
             inputs=(*shared.inputs, *(_digest(each, path.parent) for each in _find_beside(path))),
