@@ -21,9 +21,12 @@ clean_cloud_init() {
 }
 
 # What writes once more when it stops, is stopped before that is removed; the rest goes on beside it.
+set --
 if have systemctl; then
     systemctl stop systemd-random-seed.service systemd-update-utmp.service rsyslog.service syslog.socket 2>/dev/null &
-    [ ! -d /var/log/journal ] || journalctl -q --relinquish-var 2>/dev/null &
+    set -- "$!"
+    journalctl -q --relinquish-var 2>/dev/null &
+    set -- "$@" "$!"
 fi
 [ ! -s /etc/machine-id ] || { read -r id </etc/machine-id; echo "was machine-id $id"; }
 for key in /etc/ssh/ssh_host_*_key.pub; do
@@ -38,7 +41,7 @@ if have cloud-init; then
     clean_cloud_init
 fi
 
-wait
+[ $# -eq 0 ] || wait "$@"
 # What the installer and the build left, and entropy that was used: it must not be used again.
 rm -rf /root/anaconda-ks.cfg /root/original-ks.cfg /root/initial-setup-ks.cfg /root/ks-*.cfg /root/ks-*.log \
     /root/autoinst.xml /root/install.log* /root/.config/osimager \
