@@ -23,7 +23,12 @@ pytestmark = [
     pytest.mark.skipif(not PEER, reason="OSIMAGER_PEER names no virtual environment with OSImager 1.11.1"),
 ]
 # The first file is the playbook's, of what it was told; the second its last task's; the banner is put there by it too.
-LOOK = "#!/bin/sh\ncat /build; echo; cat /install_complete; echo; findmnt -no SOURCE /; head -n 1 /etc/issue\n"
+LOOK = """#!/bin/sh
+cat /build; echo
+cat /install_complete; echo
+cat "/sys/dev/block/$(mountpoint -d /)/dm/name"
+grep -m 1 . /etc/issue
+"""
 
 
 @pytest.mark.parametrize("firmware", ["bios", "uefi"])
@@ -50,5 +55,5 @@ def test_rhel_of_the_old_tree_is_installed_and_its_playbook_runs(tmp_path: Path,
     built, completed, root, banner = [line for line in said(ran, "look") if line]
     assert built == "qemu,local,qemu"
     assert date.fromisoformat(completed)
-    assert root == "/dev/mapper/vgroot-root"
+    assert root == "vgroot-root"
     assert banner.startswith("Unauthorized access")
