@@ -109,7 +109,9 @@ def _marker_at(text: str, at: int, depth: int) -> tuple[Marker, int] | None:
     if kind == "E>":
         return _expression_at(text, at) if depth == 0 else None
     closer, allowed = _CLOSERS[kind], _BODY_TEXT[kind]
-    if text.find(closer, at + 2, at + MOST_BODY + 2) < 0:
+    reach = at + MOST_BODY + 2
+    # Whatever this one stands in needs an end of its own behind it, and every end has a `<`.
+    if text.find(closer, at + 2, reach) < 0 or (depth and text.count("<", at + 2, reach) <= depth):
         return None
     body: list[str | Marker] = []
     position = at + 2
