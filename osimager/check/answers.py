@@ -94,7 +94,7 @@ _VALIDATORS: Final[Mapping[str, tuple[_Validator, ...]]] = {
         _Validator("autoinstall keys", autoinstall.check_keys),
     ),
     "cloud-config": (_Validator("cloud-init schema", autoinstall.check_cloud_config),),
-    "autoyast": (_Validator("AutoYaST elements", markup.check_autoyast),),
+    "autoyast": (_Validator("AutoYaST elements", markup.check_autoyast, markup.autoyast_form),),
     "unattend": (_Validator("unattend elements", markup.check_unattend),),
     "xcpng": (_Validator("XCP-ng elements", markup.check_xcpng),),
     "xml": (_Validator("XML", markup.check_xml),),

@@ -21,6 +21,16 @@ _SECTIONS: Final = """
     virtualization
 """
 SECTIONS: Final = frozenset(_SECTIONS.split())
+# What tells of the time servers, up to SLES 12 (ntpd) and from 15 on (chrony): neither reads the other's, and both pass
+# over what they do not know. Source: yast2-ntp-client, src/autoyast-rnc/ntpclient.rnc, branches SLE-12-SP5, SLE-15-SP6.
+NTP: Final = {
+    "12": {
+        "ntp-client": "configure_dhcp ntp_policy peers restricts start_at_boot start_in_chroot sync_interval "
+        "synchronize_time",
+        "peer": "address comment create_symlink device fudge_comment fudge_options initial_sync options param type",
+    },
+    "15": {"ntp-client": "ntp_policy ntp_servers ntp_sync", "ntp_server": "address iburst offline"},
+}
 # Source: Microsoft Learn, "Unattended Windows Setup Reference": the settings of the components that images are made
 # with, and the passes in which each is read. Windows has many more: one that is like none of these is passed over.
 _RUN: Final = "RunAsynchronous RunSynchronous"
@@ -79,12 +89,17 @@ async def check_xml(_version: str, files: Sequence[tuple[str, str]]) -> Sequence
     return [finding for index, (_, text) in enumerate(files) for finding in _parse(index, text)[1]]
 
 
-async def check_autoyast(_version: str, files: Sequence[tuple[str, str]]) -> Sequence[Finding]:
-    """Check root, namespace and sections of AutoYaST profiles, and that what the build needs is in them."""
-    return _check_each(files, _autoyast_problems)
+def autoyast_form(_dist: str, version: str) -> str:
+    """Give the release whose form of a profile is read: 12 for SLES 12 and its kin (Leap 42), else 15."""
+    return "12" if version.partition(".")[0] in ("12", "42") else "15"
 
 
-def _autoyast_problems(root: ElementTree.Element) -> Iterator[tuple[str, str | None]]:
+async def check_autoyast(form: str, files: Sequence[tuple[str, str]]) -> Sequence[Finding]:
+    """Check root, namespace, sections and time servers of AutoYaST profiles in the `form` of a release."""
+    return _check_each(files, lambda root: _autoyast_problems(root, form))
+
+
+def _autoyast_problems(root: ElementTree.Element, form: str) -> Iterator[tuple[str, str | None]]:
     if root.tag != f"{AUTOYAST}profile":
         yield f"the root is {root.tag}, not profile of {AUTOYAST[1:-1]}", None
         return
@@ -94,6 +109,7 @@ def _autoyast_problems(root: ElementTree.Element) -> Iterator[tuple[str, str | N
             yield f"AutoYaST knows no section {name!r}", suggest(name, SECTIONS)
         if names.count(name) > 1:
             yield f"the section {name!r} is given twice", None
+    yield from _ntp_problems(root, form)
     for element in root.iter():
         kind = next((value for key, value in element.attrib.items() if key.rpartition("}")[2] in ("type", "t")), "")
         if kind == "boolean" and (element.text or "").strip() not in ("true", "false"):
@@ -102,6 +118,16 @@ def _autoyast_problems(root: ElementTree.Element) -> Iterator[tuple[str, str | N
             yield f"{element.tag.removeprefix(AUTOYAST)} must be a number, not {element.text!r}", None
         if kind == "list" and (element.text or "").strip():
             yield f"{element.tag.removeprefix(AUTOYAST)} is a list, and has text in it", None
+
+
+def _ntp_problems(root: ElementTree.Element, form: str) -> Iterator[tuple[str, str | None]]:
+    for section in root.findall(f"{AUTOYAST}ntp-client"):
+        for element in section.iter():
+            parent = element.tag.removeprefix(AUTOYAST)
+            known = NTP[form].get(parent, "").split()
+            for name in [child.tag.removeprefix(AUTOYAST) for child in element if known]:
+                if name not in known:
+                    yield f"{parent} has no {name!r} in the form of {form}", suggest(name, known)
 
 
 async def check_unattend(_version: str, files: Sequence[tuple[str, str]]) -> Sequence[Finding]:

@@ -196,6 +196,15 @@ def test_a_line_break_is_refused_before_any_answer_is_made(
         render(catalog, family.target, lookups, **{name: "a\n%end\npoweroff"})
 
 
+@pytest.mark.parametrize("target", ["sles-12.5-x86_64", "sles-15.6-x86_64", "opensuse-15.6-x86_64"])
+async def test_suses_time_server_is_told_in_the_form_of_the_release(
+    catalog: Catalog, lookups: Lookups, target: str
+) -> None:
+    answers = render(catalog, target, lookups, ntp1="time.example.org")
+    assert carries(answers, "time.example.org")
+    await check(answers, target)
+
+
 @every_family
 def test_a_package_is_a_name(family: Family, tmp_path: Path, lookups: Lookups) -> None:
     for bad in ("a b", "a;b", "a\n%end", "$(x)", "a'b"):

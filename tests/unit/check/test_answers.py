@@ -171,8 +171,8 @@ async def test_the_files_beside_user_data_are_yaml_only() -> None:
     assert [problem.file.text for problem in report.problems] == ["a: [\n"]
 
 
-def xml(text: str, format: str = "autoyast") -> AnswerFile:
-    return AnswerFile(name="autoinst.xml", text=text, format=format, dist="sles", version="15.6")
+def xml(text: str, format: str = "autoyast", version: str = "15.6") -> AnswerFile:
+    return AnswerFile(name="autoinst.xml", text=text, format=format, dist="sles", version=version)
 
 
 PROFILE = (
@@ -195,6 +195,21 @@ async def test_a_wrong_profile_is_an_error(inner: str, what: str, hint: str | No
     assert report.problems
     assert what in report.problems[0].what
     assert report.problems[0].hint == hint
+
+
+OF_NTPD = "<ntp-client><peers><peer><type>server</type><address>a</address>{}</peer></peers></ntp-client>"
+OF_CHRONY = "<ntp-client><ntp_servers><ntp_server><address>a</address></ntp_server></ntp_servers></ntp-client>"
+
+
+async def test_time_servers_are_told_in_the_form_of_their_release() -> None:
+    texts = [PROFILE.format(inner) for inner in (OF_NTPD.format(""), OF_CHRONY)]
+    report = await check_answers([xml(text, version=version) for text in texts for version in ("12.5", "15.6")])
+    assert [(problem.file.version, problem.what) for problem in report.errors] == [
+        ("12.5", "ntp-client has no 'ntp_servers' in the form of 12"),
+        ("15.6", "ntp-client has no 'peers' in the form of 15"),
+    ]
+    [problem] = (await check_answers([xml(PROFILE.format(OF_NTPD.format("<adress/>")), version="12.5")])).errors
+    assert problem.hint == "did you mean address?"
 
 
 PROXMOX = """
