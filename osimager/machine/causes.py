@@ -94,9 +94,7 @@ RULES: tuple[Rule, ...] = (
         "the guest's kernel panicked",
         "try another CPU model or more memory (--memory); the console's last lines tell more",
         r"Kernel panic - not syncing",
-        r"kernel BUG at ",
-        r"Unable to handle kernel NULL pointer",
-        r"^panic: ",  # BSD
+        r"^panic: (?!runtime error: )",  # BSD; not a program in Go
         r"^ ?-- System halted",  # a kernel that cannot unpack itself
     ),
     _rule(
@@ -112,8 +110,16 @@ RULES: tuple[Rule, ...] = (
         "kernel-hang",
         "a processor of the guest has hung",
         "the emulator or the kernel is at fault: build again; if it comes back, try another CPU model or --cpus 1",
-        # kernel/watchdog.c: said every 26 s, with the whole time. A starved guest says so too, and gets over it.
-        r"soft lockup - CPU#\d+ stuck for [1-9]\d{2,}s!",
+        # kernel/watchdog.c: said every 26 s, with the whole time. A starved guest says so too, and gets over it. One
+        # whose clock leapt (its host slept) says so once, of the whole leap: a real hang is told of on its way there.
+        r"soft lockup - CPU#\d+ stuck for 1\d{2}s!",
+    ),
+    _rule(
+        Weight.DIALOG,  # it ends the task that met it; most guests go on
+        "kernel-panic",
+        "the guest's kernel met an error of its own",
+        "try another CPU model or more memory (--memory); the console's last lines tell more",
+        r"kernel BUG at |[Uu]nable to handle kernel (?:NULL pointer|paging request)",
     ),
     _rule(
         Weight.DIALOG,
@@ -161,8 +167,14 @@ RULES: tuple[Rule, ...] = (
         r"(?i:unknown command: .*kickstart|kickstart.*(?:parse|syntax) error|error parsing kickstart)",
         r"(?i:(?:invalid|malformed) (?:kickstart|autoinstall|autoyast))",
         r"(?i:autoinstall.*(?:invalid|failed validation|validation (?:error|failed)))",
-        r"Invalid cloud-config provided|Failed loading yaml blob",
         r"(?i:(?:error|invalid).*(?:parsing|in) the (?:autoyast|control file|profile))",
+    ),
+    _rule(
+        Weight.DOUBT,  # cloud-init warns so of a key that it does not know, and obeys the others
+        "answer-refused",
+        "the installer refused its answer file",
+        _ANSWER_HINT,
+        r"Invalid cloud-config provided|Failed loading yaml blob",
     ),
     _rule(
         Weight.DIALOG,
@@ -173,7 +185,7 @@ RULES: tuple[Rule, ...] = (
         r"Failed to load installer component|Debootstrap [Ee]rror|Failed to install the base system",
         r"No disk drive was detected|No partitionable media|No root file system is defined",
         r"(?i:an (?:unknown|unexpected) error (?:has )?occurr?ed)",
-        r"(?i:an error (?:has )?occurr?ed(?: during|\. press enter))",
+        r"(?i:an error (?:has )?occurr?ed(?: during(?! the signature verification)|\. press enter))",  # apt goes on
         r"There was an error running the (?:kickstart|%\w+) script",
         r"The installation (?:was stopped due to|should be aborted)|Non interactive installation failed",
         r"Some packages, groups or modules are missing|The system will be rebooted when you press Ctrl",
@@ -181,8 +193,9 @@ RULES: tuple[Rule, ...] = (
         r"No installable kernel was found|No kernel modules were found|GRUB installation failed",
         r"package failed to install into /target|file system creation in partition .* failed",
         r"(?:Incorrect|Your) installation (?:media|CD-ROM) (?:detected|couldn't be mounted)",
-        r"No (?:usable )?disks detected|[Nn]o valid boot ?loader target device|stage1 device",
-        r"finish: cmd-\S+: FAIL: |Could not find the .* [Rr]epository|the result is: FAIL",
+        r"No (?:usable )?disks detected|[Nn]o valid boot ?loader target device|suitable stage1 device",
+        r"not created a bootloader stage1",
+        r"finish: cmd-(?!in-target)\S+: FAIL: |Could not find the .* [Rr]epository|the result is: FAIL",
         r"exception report$|Traceback \(most recent call first\)",
         r"Pane is dead|X startup failed, aborting",
         r"Unable to install GRUB|Failed to install the boot ?loader",

@@ -13,6 +13,9 @@ LINES = [
     ("Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(254,1)", "no-root"),
     ("[    1.2] Kernel panic - not syncing: Attempted to kill init!", "kernel-panic"),
     ("[  124.505512] watchdog: BUG: soft lockup - CPU#0 stuck for 115s! [cryptomgr_test:52]", "kernel-hang"),
+    ("[    2.2] kernel BUG at mm/slub.c:379!", "kernel-panic"),
+    ("[    2.2] BUG: unable to handle kernel NULL pointer dereference at 0000000000000008", "kernel-panic"),
+    ("panic: vm_fault: fault on nofault entry, addr: 0xfffffe0000400000", "kernel-panic"),
     ("Kernel panic - not syncing: System is deadlocked on memory", "guest-out-of-memory"),
     ("[    0.9] Initramfs unpacking failed: write error", "guest-out-of-memory"),
     ("cp: error writing '/target/x': No space left on device", "disk-full"),
@@ -35,6 +38,8 @@ LINES = [
     ("!! ERROR: Installation step failed", "installer-error"),
     ("Executing 'grub-install /dev/vda' failed. This is a fatal error.", "installer-error"),
     ("  │ No disk drive was detected. If you know the name of the driver", "installer-error"),
+    ("you have not created a bootloader stage1 target device", "installer-error"),
+    ("Failed to find a suitable stage1 device: EFI System Partition must be mounted", "installer-error"),
     ("anaconda 34.25 exception report", "installer-error"),
     ("An error occurred. Press enter to start a shell", "installer-error"),
     ("There was an error running the kickstart script at line 31.", "installer-error"),
@@ -154,6 +159,11 @@ def test_line_names_its_cause(line: str, cause: str) -> None:
         "Setting up linux-image-6.1.0-13-amd64 (6.1.55-1) ...",
         "panic=30 is set on the command line",
         "[   40.505292] watchdog: BUG: soft lockup - CPU#0 stuck for 37s! [cryptomgr_test:52]",  # a starved guest
+        "[ 1840.505292] watchdog: BUG: soft lockup - CPU#1 stuck for 1711s! [swapper/1:0]",  # its host has slept
+        "panic: runtime error: index out of range [1] with length 1",  # a program in Go
+        "INFO anaconda.bootloader: bootloader stage1 target device is vda",
+        "W: An error occurred during the signature verification. The repository is not updated",
+        "finish: cmd-in-target: FAIL: curtin command in-target",  # Subiquity tries what may not be there
         "[  OK  ] Stopped target Emergency Mode... no",
         "debian login: ",
         "Booting `Install'",
@@ -175,6 +185,19 @@ def test_line_names_its_cause(line: str, cause: str) -> None:
 )
 def test_ordinary_line_names_nothing(line: str) -> None:
     assert find_rule(line) is None
+
+
+@pytest.mark.parametrize(
+    ("line", "weight"),
+    [
+        ("[    2.2] BUG: unable to handle kernel NULL pointer dereference at 0000000000000008", Weight.DIALOG),
+        ("Invalid cloud-config provided: Please run 'sudo cloud-init schema --system'", Weight.DOUBT),
+    ],
+)
+def test_what_a_guest_may_survive_proves_no_more_than_that(line: str, weight: Weight) -> None:
+    rule = find_rule(line)
+    assert rule is not None
+    assert rule.weight is weight
 
 
 def test_every_cause_is_one_word_and_says_what_to_do() -> None:
