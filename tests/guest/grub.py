@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 from osimager.arch import Arch, Firmware
@@ -12,6 +12,7 @@ from osimager.env import Env
 from osimager.machine.firmware import make_variables
 from osimager.machine.host import inspect_host
 from osimager.machine.qemu import MachineRun, QemuMachine, start_machine
+from osimager.machine.serial import SerialLog
 from osimager.plan.model import DiskShape, MachineShape
 from osimager.proc import run_tool
 
@@ -24,6 +25,7 @@ if [ "$grub_platform" = pc ]; then
   terminal_output console serial
 fi
 """
+_SAID = "said.log"
 _ESCAPES = re.compile(r"\x1b\[[0-9;=?]*[A-Za-z]")
 
 
@@ -69,7 +71,21 @@ async def start_grub(iso: Path, firmware: Firmware, env: Env) -> AsyncIterator[Q
         yield machine
 
 
+@contextlib.contextmanager
+def writing_said(machine: QemuMachine, env: Env) -> Iterator[None]:
+    """Write what GRUB says while the block runs, for `read_said`: lines end where GRUB ends them.
+
+    The machine's own log also ends one that stays open for a second, and a starved guest stops anywhere in a line.
+    """
+    log = SerialLog(env.workspace / _SAID, env, source="said")
+    try:
+        with machine.serial.hearing(log.feed):
+            yield
+    finally:
+        log.close()
+
+
 def read_said(env: Env) -> list[str]:
-    """Give the lines of the serial log, without their times and the terminal's escapes."""
-    text = _ESCAPES.sub("", (env.workspace / "serial.log").read_text())
+    """Give the lines that GRUB said, without their times and the terminal's escapes."""
+    text = _ESCAPES.sub("", (env.workspace / _SAID).read_text())
     return [line.partition("] ")[2].strip() for line in text.splitlines()]

@@ -17,7 +17,7 @@ from osimager.arch import Arch, Firmware
 from osimager.env import Env
 from osimager.events import Event, Notice
 from osimager.machine.firmware import find_firmware
-from tests.guest.grub import TOOLS, make_grub_iso, read_said, start_grub
+from tests.guest.grub import TOOLS, make_grub_iso, read_said, start_grub, writing_said
 
 pytestmark = [pytest.mark.guest, pytest.mark.needs(*TOOLS)]
 # What kernel command lines are made of and what needs Shift, but for what GRUB's shell takes as its own.
@@ -52,7 +52,7 @@ async def test_every_line_arrives_whole_and_once_under_load(
         pytest.skip("there is no UEFI firmware on this host")
     lines = make_lines(count)
     async with start_grub(await make_grub_iso(tmp_path), firmware, env) as machine:
-        with loading_the_host():
+        with writing_said(machine, env), loading_the_host():
             await machine.type_keys("".join(f"echo {line}<enter>" for line in lines))
             await machine.type_keys('echo al""l of it<enter><waitSerial "all of it">')
     said = await in_thread(lambda: read_said(env))
