@@ -41,8 +41,10 @@ class SerialLog:
         self._started = env.clock.monotonic()
         self._file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600), "wb", 0)
         self._open_line = b""
+        self._cut = b""  # what was given out of a line before its end
         self._rows = _Rows()
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
+        self._sought: deque[str] = deque(maxlen=_TAIL_LINES)  # the same, each with what was cut off before it
         self._printed = 0
         self._found = 0
         self._listeners: list[Callable[[bytes], None]] = []
@@ -79,16 +81,22 @@ class SerialLog:
         *lines, self._open_line = self._rows.end_lines(self._open_line + data).split(b"\n")
         for line in lines:
             self._write(line)
+            self._cut = b""
         if len(self._open_line) > _MOST_LINE:
             self.flush()
 
     def find(self, text: str) -> bool:
-        """Say whether `text` was printed since the place of the last find, and go on behind it."""
-        lines = [*self._tail, self._env.masker.mask(_plain(self._open_line))]
-        first = self._printed - len(self._tail)
+        """Say whether `text` was printed since the place of the last find, and go on behind it.
+
+        A line that stood still is one with what followed, unless something was found in what had come by then.
+        """
+        lines = [*self._sought, self._seek(self._open_line)]
+        first = self._printed - len(self._sought)
         for at, line in enumerate(lines, first):
             if at >= self._found and text in line:
                 self._found = at + 1
+                if at >= self._printed - 1:
+                    self._cut = b""
                 return True
         return False
 
@@ -96,7 +104,9 @@ class SerialLog:
         """Give out the line that is still open."""
         if self._open_line:
             line, self._open_line = self._open_line, b""
+            was_found = self._found > self._printed
             self._write(line)
+            self._cut = b"" if was_found else (self._cut + line)[-_MOST_LINE:]
 
     def tail(self, lines: int) -> str:
         """Give the last lines, the open one included, masked."""
@@ -128,12 +138,16 @@ class SerialLog:
         self.flush()
         self._file.close()
 
+    def _seek(self, raw: bytes) -> str:
+        return self._env.masker.mask(_plain(self._cut + raw))
+
     def _write(self, raw: bytes) -> None:
         text = self._env.masker.mask(_plain(raw))
         seconds = self._env.clock.monotonic() - self._started
         self._file.write(f"[{seconds:9.3f}] {text}\n".encode())
         if text.strip():
             self._tail.append(text)
+            self._sought.append(self._seek(raw))
             self._printed += 1
             self._env.emit(OutputLine(self._source, text))
 

@@ -115,6 +115,33 @@ def test_text_is_found_once_and_then_behind_it(log: SerialLog) -> None:
     assert not log.find("boot:")
 
 
+def test_text_is_found_though_the_guest_stood_still_in_the_middle_of_it(log: SerialLog, events: list[Event]) -> None:
+    log.feed(b"all ")
+    log.flush()
+    assert not log.find("all of it")
+    log.feed(b"of")
+    log.flush()
+    log.feed(b" it\r\nnext\r\n")
+    assert log.find("all of it")
+    assert not log.find("all of it")
+    assert log.find("next")
+    assert lines(events) == ["all", "of", " it", "next"]
+
+
+@pytest.mark.parametrize("is_flushed_first", [False, True])
+def test_text_that_was_found_before_the_guest_stood_still_is_not_found_again(
+    log: SerialLog, is_flushed_first: bool
+) -> None:
+    log.feed(b"login: ")
+    if is_flushed_first:
+        log.flush()
+    assert log.find("login:")
+    log.flush()
+    log.feed(b"root\r\n")
+    assert not log.find("login:")
+    assert log.find("root")
+
+
 def test_guest_that_never_ends_a_line_fills_no_memory(log: SerialLog, events: list[Event]) -> None:
     log.feed(b"x" * 10000)
     assert lines(events) == ["x" * 10000]
