@@ -27,6 +27,7 @@ MASK = "********"
 _SHORT = 4
 _GRAM = 8
 _PIECE_AT_LEAST = 12
+_BEGUN_AT_LEAST = 3
 _PLAIN_IN_PIECES = 64
 _ENCODED_IN_PIECES = 24
 _MOST_PIECES_OF_GRAM = 8
@@ -47,7 +48,7 @@ _Span = tuple[int, int]
 class Masker:
     """Replace every registered secret in a text by `MASK`."""
 
-    __slots__ = ("_forms", "_index", "_known", "_lengths")
+    __slots__ = ("_forms", "_index", "_known", "_lengths", "_longest")
 
     def __init__(self) -> None:
         self._known: set[str] = set()
@@ -55,6 +56,7 @@ class Masker:
         # By the length of the key: 1 to 3 for whole words, 4 for forms shorter than 8, 8 for all others.
         self._index: dict[int, dict[str, _Entry]] = {}
         self._lengths: dict[_Entry, _Entry] = {}
+        self._longest = 0
 
     def register(self, secret: str) -> None:
         """Add a secret. To be called before its first use, by whoever learns or makes it."""
@@ -78,6 +80,26 @@ class Masker:
             if found:
                 spans += self._spans(text, found, size)
         return _without(text, spans) if spans else text
+
+    def find_begun(self, text: str) -> int:
+        """Give where a secret begins that may go on behind `text`; its length where none does.
+
+        What is still shorter than `_BEGUN_AT_LEAST` tells nothing, and many a text ends so.
+        """
+        ats = range(max(0, len(text) - self._longest), len(text) - _BEGUN_AT_LEAST + 1)
+        return next((at for at in ats if self._begins(text[at:])), len(text))
+
+    def _begins(self, text: str) -> bool:
+        """Tell whether `text` may be the beginning of a longer form."""
+        for size, table in self._index.items():
+            if size < _SHORT:
+                continue
+            if len(text) < size:
+                if any(key.startswith(text) for key, (lengths, _) in table.items() if lengths):
+                    return True
+            elif (entry := table.get(text[:size])) and max(entry[0], default=0) > len(text):
+                return True
+        return False
 
     def mask_error(self, error: BaseException) -> None:
         """Mask what an error says, and those that it came from or stands for: a person will read them."""
@@ -112,6 +134,7 @@ class Masker:
             if form in self._forms or not form.strip() or not form.strip("*"):
                 continue
             self._forms.add(form)
+            self._longest = max(self._longest, len(form))
             size = _GRAM if len(form) >= _GRAM else min(len(form), _SHORT)
             self._enter(form[:size], length=len(form))
             if len(form) >= in_pieces_from:

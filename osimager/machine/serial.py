@@ -15,6 +15,7 @@ from pathlib import Path
 
 from osimager.env import Env
 from osimager.events import OutputLine
+from osimager.redact import MASK
 
 _TAIL_LINES = 400
 _PROMPT_S = 1.0
@@ -60,7 +61,7 @@ class SerialLog:
         except ConnectionResetError:
             pass  # QEMU was killed
         finally:
-            self.flush()
+            self._end()
 
     async def _next(self, stream: asyncio.StreamReader) -> bytes:
         """Give the next bytes; a line that was left open is given out when nothing follows it."""
@@ -101,17 +102,29 @@ class SerialLog:
         return False
 
     def flush(self) -> None:
-        """Give out the line that is still open."""
-        if self._open_line:
+        """Give out the line that is still open, unless it may stand in the middle of a secret."""
+        text = _plain(self._open_line)
+        if self._open_line and self._env.masker.find_begun(text) == len(text):
             line, self._open_line = self._open_line, b""
             was_found = self._found > self._printed
             self._write(line)
             self._cut = b"" if was_found else (self._cut + line)[-_MOST_LINE:]
 
+    def _end(self) -> None:
+        """Give out the line that is still open: nothing follows it."""
+        self._open_line = self._show_open().encode()
+        self.flush()
+
+    def _show_open(self) -> str:
+        """Give the line that is still open, and nothing of a secret that it stands in."""
+        text = _plain(self._open_line)
+        begun = self._env.masker.find_begun(text)
+        return text if begun == len(text) else text[:begun] + MASK
+
     def tail(self, lines: int) -> str:
         """Give the last lines, the open one included, masked."""
         kept = list(self._tail)
-        if open_line := _plain(self._open_line):
+        if open_line := self._show_open():
             kept.append(self._env.masker.mask(open_line))
         return "\n".join(kept[-lines:]) if lines > 0 else ""
 
@@ -135,7 +148,7 @@ class SerialLog:
 
     def close(self) -> None:
         """Close the log."""
-        self.flush()
+        self._end()
         self._file.close()
 
     def _seek(self, raw: bytes) -> str:

@@ -179,6 +179,25 @@ def test_no_way_of_cutting_brings_a_secret_out(secret: str, cuts: list[int]) -> 
     assert secret not in out
 
 
+@pytest.mark.parametrize(
+    ("text", "begun"),
+    [
+        ("ks=hunter2", "hunter2"),
+        ("ks=hunter2hunter2 h", ""),
+        ("ks=hun", "hun"),
+        ("ks=hu", ""),
+        ("huntsman", ""),
+        ("", ""),
+        ("sword", "sword"),
+    ],
+)
+def test_what_may_go_on_as_a_secret_is_found(text: str, begun: str) -> None:
+    masker = Masker()
+    for secret in ("hunter2hunter2", "swordfish", "x"):
+        masker.register(secret)
+    assert text[masker.find_begun(text) :] == begun
+
+
 def test_short_secrets_are_masked_as_whole_words_only() -> None:
     masker = masker_of("abc", "7")
     assert masker.mask("abc=7 abcd 77 x_abc") == f"{MASK}={MASK} abcd 77 x_abc"

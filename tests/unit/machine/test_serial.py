@@ -115,6 +115,20 @@ def test_text_is_found_once_and_then_behind_it(log: SerialLog) -> None:
     assert not log.find("boot:")
 
 
+def test_secret_in_whose_middle_the_guest_stands_still_is_masked_everywhere(
+    log: SerialLog, env: Env, events: list[Event], tmp_path: Path
+) -> None:
+    env.masker.register("hunter2hunter2")
+    for piece in (b"grub> linux ks=hun", b"ter2hunt", b"er2 quiet\r\n", b"echo hunter2hu"):
+        log.feed(piece)
+        log.flush()
+        assert "hun" not in log.tail(9)
+    assert lines(events) == ["grub> linux ks=******** quiet"]
+    log.close()
+    assert lines(events)[1:] == ["echo ********"]
+    assert "hun" not in (tmp_path / "serial.log").read_text()
+
+
 def test_text_is_found_though_the_guest_stood_still_in_the_middle_of_it(log: SerialLog, events: list[Event]) -> None:
     log.feed(b"all ")
     log.flush()
