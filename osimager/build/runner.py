@@ -17,6 +17,7 @@ from osimager.build.unchanged import find_unchanged
 from osimager.env import Env
 from osimager.events import Notice, Stage
 from osimager.finalize.convert import open_image
+from osimager.finalize.precompress import precompressing
 from osimager.finalize.seal import seal
 from osimager.media.fetch import fetch
 from osimager.plan.boot import complete_boot
@@ -45,6 +46,8 @@ async def run_build(prepared: Prepared, use: CacheUse, rig: Rig, env: Env, rec: 
             base = await _install(plan, media, layers, rig, env, rec=rec)
         else:
             rec.skip([Stage.SEED], "its layer was found")
+        disk_name = plan.machine.disks[0].id
+        ahead = await up.enter_async_context(precompressing(base.folder / f"{disk_name}.qcow2", env))
         async with AsyncExitStack() as on:
             running = await rec.enter(Stage.START, on, start_installed(plan, base, layers, rig, env))
             guest = await rec.enter(Stage.CONNECT, on, open_guest(plan, base, running, env, failing=rig.failing))
@@ -55,8 +58,7 @@ async def run_build(prepared: Prepared, use: CacheUse, rig: Rig, env: Env, rec: 
             await rec.run(Stage.PROVISION, steps)
             sealed = await rec.run(Stage.SEAL, seal(plan.seal, guest, env))
             await rec.run(Stage.STOP, machine.shut_down(plan.deadline_s(Stage.STOP)))
-        disk = layers.drive(plan.machine.disks[0].id)
-        image = await rec.enter(Stage.CONVERT, up, open_image(disk, plan.output, env))
+        image = await rec.enter(Stage.CONVERT, up, open_image(layers.drive(disk_name), plan.output, env, ahead))
         if plan.verify:
             await rec.run(Stage.VERIFY, verify(plan, Trial(image.path, base.credentials, sealed), rig, env))
         else:

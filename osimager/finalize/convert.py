@@ -9,7 +9,6 @@ import functools
 import hashlib
 import json
 import os
-import re
 import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -19,15 +18,16 @@ from osimager.aio import in_thread
 from osimager.env import Env
 from osimager.errors import PrerequisiteError, PublishError
 from osimager.events import Progress
-from osimager.kept import PARTIAL_PREFIX, make_folder, publishing
+from osimager.finalize.compress import compress, find_qemu_img
+from osimager.finalize.precompress import Precompressed
+from osimager.finalize.qcow2 import Unreadable, join, read_backing
+from osimager.kept import PARTIAL_PREFIX, make_folder
 from osimager.plan.model import OutputPlan
-from osimager.proc import ToolFailed, find_tool, open_child, run_tool
+from osimager.proc import ToolFailed, run_tool
 from osimager.units import format_size
 
 _WHAT = "image"
-_PERCENT = re.compile(rb"\((\d+\.\d+)/100%\)")
 _SPARE_BYTES = 64 << 20
-_MOST_COROUTINES = 16  # qemu-img's own limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,21 +39,10 @@ class ImageFile:
     sha256: str
 
 
-async def convert(disk: Path, output: OutputPlan, env: Env) -> ImageFile:
-    """Write `disk` (qcow2) to `output.folder/output.stem.qcow2`, whole or not at all. The deadline is the caller's.
-
-    Raises PublishError where a file is in the way and may not be replaced, PrerequisiteError where space is short.
-    """
-    target = image_path(output)
-    check_free(output)
-    with publishing(target) as partial:
-        image = await write_image(disk, partial, env)
-        check_free(output)
-    return ImageFile(target, image.size_bytes, image.sha256)
-
-
 @contextlib.asynccontextmanager
-async def open_image(disk: Path, output: OutputPlan, env: Env) -> AsyncIterator[ImageFile]:
+async def open_image(
+    disk: Path, output: OutputPlan, env: Env, ahead: Precompressed | None = None
+) -> AsyncIterator[ImageFile]:
     """Write `disk` to a temporary file in `output.folder` and give that: VERIFY reads it, PUBLISH gives it its name.
 
     What still bears its temporary name when the block ends is removed; what a killed build left is swept here.
@@ -66,7 +55,7 @@ async def open_image(disk: Path, output: OutputPlan, env: Env) -> AsyncIterator[
     handle = os.open(partial, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
-        yield await write_image(disk, partial, env)
+        yield await write_image(disk, partial, env, ahead)
     finally:
         partial.unlink(missing_ok=True)
         os.close(handle)
@@ -97,36 +86,57 @@ def check_free(output: OutputPlan) -> None:
         )
 
 
-async def write_image(disk: Path, target: Path, env: Env) -> ImageFile:
-    """Write `disk` to `target` and hash it. The content is compressed with zstd, in parallel, out of order."""
-    qemu_img = find_tool("qemu-img", package="qemu-utils (Debian), qemu-img (Fedora) or qemu (Homebrew)")
-    total_bytes = await _check_space(qemu_img, disk, target.parent)
-    argv = [
-        *(str(qemu_img), "convert", "-p", "-f", "qcow2", "-O", "qcow2"),
-        *("-c", "-o", "compression_type=zstd", "-m", str(min(_MOST_COROUTINES, max(2, os.cpu_count() or 2))), "-W"),
-        *(str(disk), str(target)),
-    ]
-    try:
-        async with (
-            open_child(argv, stdout=asyncio.subprocess.PIPE, ask_s=0) as child,
-            asyncio.TaskGroup() as group,
-        ):
-            assert child.stdout is not None
-            assert child.stderr is not None
-            group.create_task(_tell_progress(child.stdout, total_bytes, env))
-            said = group.create_task(child.stderr.read())
-            status = await child.wait()
-    except BaseExceptionGroup as exc:
-        raise exc.exceptions[0] from exc
-    if status != 0:
-        raise _failed(target, said.result().decode(errors="replace"))
+async def write_image(disk: Path, target: Path, env: Env, ahead: Precompressed | None = None) -> ImageFile:
+    """Write `disk` to `target` and hash it; what `ahead` has compressed already is taken over."""
+    if ahead is not None and (image := await _join(disk, target, ahead, env)) is not None:
+        return image
+    total_bytes = await _check_space(disk, target.parent)
+
+    def tell(percent: int) -> None:
+        env.emit(Progress(_WHAT, total_bytes * percent // 100, total_bytes))
+
+    await compress(disk, target, on_percent=tell)
     return await in_thread(functools.partial(_hash, target))
 
 
-async def _check_space(qemu_img: Path, disk: Path, folder: Path) -> int:
+async def _join(disk: Path, target: Path, ahead: Precompressed, env: Env) -> ImageFile | None:
+    """Compress what `disk` has above the disk that is compressed already, and put both together; None: it cannot be."""
+    copy = await ahead.copy()
+    if copy is None:
+        return None
+    parts = [copy]
+    try:
+        async with asyncio.TaskGroup() as group:
+            for number, (overlay, backing) in enumerate(_list_overlays(disk, ahead.disk)):
+                parts.append(env.workspace / f"part-{number}.qcow2")
+                group.create_task(compress(overlay, parts[-1], backing=backing))
+        size_bytes, sha256 = await in_thread(functools.partial(join, parts, target))
+    except (Unreadable, OSError, ExceptionGroup):
+        return None  # for want of space, say: it is told by who writes the image in one piece
+    finally:
+        for part in parts:  # the copy too, which has no more use: their space is for the image
+            part.unlink(missing_ok=True)
+    env.emit(Progress(_WHAT, size_bytes, size_bytes))
+    return ImageFile(target, size_bytes, sha256)
+
+
+def _list_overlays(disk: Path, below: Path) -> list[tuple[Path, Path]]:
+    """Give the overlays from `below` up to `disk`, each with what it stands on. Raises Unreadable, and OSError."""
+    overlays: list[tuple[Path, Path]] = []
+    while not disk.samefile(below):
+        backing = read_backing(disk)
+        if backing is None:
+            raise Unreadable("it does not stand on that disk")
+        overlays.insert(0, (disk, backing))
+        disk = backing
+    return overlays
+
+
+async def _check_space(disk: Path, folder: Path) -> int:
     """Give the bytes that `disk` holds, at most what its compressed copy takes. Raises PrerequisiteError."""
     try:
-        done = await run_tool([qemu_img, "measure", "-f", "qcow2", "-O", "qcow2", "--output=json", disk], deadline_s=60)
+        argv: list[str | Path] = [find_qemu_img(), "measure", "-f", "qcow2", "-O", "qcow2", "--output=json", disk]
+        done = await run_tool(argv, deadline_s=60)
     except ToolFailed as exc:
         raise PublishError(f"cannot read {disk.name}: {exc.what}") from exc
     needed_bytes = int(json.loads(done.stdout)["required"])
@@ -138,26 +148,6 @@ async def _check_space(qemu_img: Path, disk: Path, folder: Path) -> int:
             hint="free some space there, or give another folder with --output",
         )
     return needed_bytes
-
-
-async def _tell_progress(stream: asyncio.StreamReader, total_bytes: int, env: Env) -> None:
-    """Tell each whole percent that qemu-img prints (with carriage returns)."""
-    told = -1
-    while chunk := await stream.read(4096):
-        for match in _PERCENT.finditer(chunk):
-            percent = int(float(match[1]))
-            if percent != told:
-                told = percent
-                env.emit(Progress(_WHAT, total_bytes * percent // 100, total_bytes))
-
-
-def _failed(target: Path, said: str) -> PublishError | PrerequisiteError:
-    reason = (said.strip().splitlines() or ["it said nothing"])[-1]
-    if "No space left" in said or "Disk quota" in said:
-        return PrerequisiteError(
-            f"the disk of {target.parent} is full", hint="free some space there, or give another folder with --output"
-        )
-    return PublishError(f"qemu-img could not write the image: {reason}")
 
 
 def _hash(path: Path) -> ImageFile:

@@ -14,7 +14,8 @@ import pytest
 from osimager.env import Env
 from osimager.errors import PublishError
 from osimager.events import Event, Progress
-from osimager.finalize.convert import convert, open_image
+from osimager.finalize.convert import image_path, open_image
+from osimager.finalize.precompress import precompressing
 from osimager.plan.model import OutputPlan
 
 pytestmark = pytest.mark.needs("qemu-img")
@@ -38,34 +39,77 @@ def _left(folder: Path) -> list[str]:
 async def test_image_stands_alone_compressed_and_is_what_the_report_says(
     disk: Path, env: Env, events: list[Event], tmp_path: Path
 ) -> None:
-    image = await convert(disk, OutputPlan(folder=tmp_path / "new" / "out", stem="image"), env)
-    assert image.path == tmp_path / "new/out/image.qcow2"
-    assert image.size_bytes == image.path.stat().st_size < 2 << 20
-    assert image.sha256 == hashlib.sha256(image.path.read_bytes()).hexdigest()
-    shown = json.loads(subprocess.check_output(["qemu-img", "info", "--output=json", image.path]))
-    assert "backing-filename" not in shown
-    assert shown["format-specific"]["data"]["compression-type"] == "zstd"
-    assert shown["virtual-size"] == 64 << 20
-    subprocess.run(["qemu-img", "compare", "-q", disk, image.path], check=True)
+    async with open_image(disk, OutputPlan(folder=tmp_path / "new" / "out", stem="image"), env) as image:
+        assert image.size_bytes == image.path.stat().st_size < 2 << 20
+        assert image.sha256 == hashlib.sha256(image.path.read_bytes()).hexdigest()
+        shown = json.loads(subprocess.check_output(["qemu-img", "info", "--output=json", image.path]))
+        assert "backing-filename" not in shown
+        assert shown["format-specific"]["data"]["compression-type"] == "zstd"
+        assert shown["virtual-size"] == 64 << 20
+        subprocess.run(["qemu-img", "compare", "-q", disk, image.path], check=True)
     told = [event for event in events if isinstance(event, Progress)]
     assert told[-1].done == told[-1].total
-    assert _left(image.path.parent) == ["image.qcow2"]
 
 
 async def test_file_in_the_way_is_replaced_only_when_asked(disk: Path, env: Env, tmp_path: Path) -> None:
     output = OutputPlan(folder=tmp_path / "out", stem="image")
-    await convert(disk, output, env)
+    output.folder.mkdir()
+    image_path(output).touch()
     with pytest.raises(PublishError, match=r"image\.qcow2 is there already"):
-        await convert(disk, output, env)
-    await convert(disk, OutputPlan(folder=output.folder, stem="image", replace=True), env)
+        async with open_image(disk, output, env):
+            pass
+    async with open_image(disk, OutputPlan(folder=output.folder, stem="image", replace=True), env):
+        pass
 
 
 async def test_broken_disk_leaves_nothing(env: Env, tmp_path: Path) -> None:
     broken = tmp_path / "broken.qcow2"
     broken.write_bytes(b"no image")
     with pytest.raises(PublishError, match=r"cannot read broken\.qcow2"):
-        await convert(broken, OutputPlan(folder=tmp_path / "out", stem="image"), env)
+        async with open_image(broken, OutputPlan(folder=tmp_path / "out", stem="image"), env):
+            pass
     assert _left(tmp_path / "out") == []
+
+
+async def test_what_is_compressed_ahead_is_taken_over_and_the_image_is_the_same(
+    disk: Path, env: Env, tmp_path: Path
+) -> None:
+    subprocess.run(["qemu-io", "-c", "write -P 7 100k 300k", disk], check=True, capture_output=True)
+    async with precompressing(tmp_path / "base.qcow2", env) as ahead:
+        copy = await ahead.copy()
+        assert copy is not None
+        async with open_image(disk, OutputPlan(folder=tmp_path / "out", stem="image"), env, ahead) as image:
+            assert not copy.exists()  # it went into the image
+            assert image.size_bytes == image.path.stat().st_size
+            assert image.sha256 == hashlib.sha256(image.path.read_bytes()).hexdigest()
+            subprocess.run(["qemu-img", "compare", "-q", disk, image.path], check=True)
+    assert _left(env.workspace) == []
+
+
+async def test_what_cannot_be_compressed_ahead_is_compressed_at_the_end(disk: Path, env: Env, tmp_path: Path) -> None:
+    async with precompressing(tmp_path / "missing.qcow2", env) as ahead:
+        assert await ahead.copy() is None
+        async with open_image(disk, OutputPlan(folder=tmp_path / "out", stem="image"), env, ahead) as image:
+            subprocess.run(["qemu-img", "compare", "-q", disk, image.path], check=True)
+
+
+async def test_disk_of_another_origin_is_not_mixed_with_what_is_compressed_ahead(
+    disk: Path, env: Env, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", other, "64M"], check=True)
+    async with (
+        precompressing(other, env) as ahead,
+        open_image(disk, OutputPlan(folder=tmp_path / "out", stem="image"), env, ahead) as image,
+    ):
+        subprocess.run(["qemu-img", "compare", "-q", disk, image.path], check=True)
+
+
+async def test_build_that_ends_early_leaves_nothing_of_what_it_compressed(disk: Path, env: Env) -> None:
+    async with precompressing(disk, env):
+        while not _left(env.workspace):
+            await asyncio.sleep(0)
+    assert _left(env.workspace) == []
 
 
 async def test_image_goes_with_the_block_unless_it_got_its_name(disk: Path, env: Env, tmp_path: Path) -> None:
@@ -94,7 +138,12 @@ async def test_partial_image_of_a_dead_build_is_swept_and_a_living_ones_stays(
 
 async def test_cancel_leaves_nothing(disk: Path, env: Env, tmp_path: Path) -> None:
     output = OutputPlan(folder=tmp_path / "out", stem="image")
-    task = asyncio.ensure_future(convert(disk, output, env))
+
+    async def write() -> None:
+        async with open_image(disk, output, env):
+            raise AssertionError("it was cancelled before")
+
+    task = asyncio.ensure_future(write())
     while not _left(output.folder):
         await asyncio.sleep(0)
     task.cancel()
