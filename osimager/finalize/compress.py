@@ -20,21 +20,20 @@ async def compress(
     target: Path,
     *,
     backing: Path | None = None,
-    behind: bool = False,
+    beside: bool = False,
     on_percent: Callable[[int], None] = lambda _percent: None,
 ) -> None:
     """Write the content of `disk` (qcow2) to `target`; with `backing`, which `disk` is an overlay of, its own alone.
 
-    `behind` leaves the processors to others. The deadline is the caller's. Raises PublishError, PrerequisiteError where
-    the disk is full.
+    `beside` leaves half of the processors to what it runs beside. The deadline is the caller's. Raises PublishError,
+    PrerequisiteError where the disk is full.
     """
     options = "compression_type=zstd"
     if backing is not None:
         options += f",backing_fmt=qcow2,backing_file={str(backing).replace(',', ',,')}"
     argv: list[str | Path] = [
-        *((find_tool("nice"), "-n", "19") if behind else ()),
         *(find_qemu_img(), "convert", "-p", "-f", "qcow2", "-O", "qcow2", "-c", "-o", options),
-        *("-m", str(min(_MOST_COROUTINES, max(2, os.cpu_count() or 2))), "-W", disk, target),
+        *("-m", str(_count_coroutines(beside=beside)), "-W", disk, target),
     ]
     try:
         async with (
@@ -55,6 +54,12 @@ async def compress(
 def find_qemu_img() -> Path:
     """Find the program. Raises PrerequisiteError."""
     return find_tool("qemu-img", package="qemu-utils (Debian), qemu-img (Fedora) or qemu (Homebrew)")
+
+
+def _count_coroutines(*, beside: bool) -> int:
+    """Each of them keeps a processor busy. Not nice(1) instead: only root can take that back once it is waited for."""
+    cores = os.cpu_count() or 2
+    return min(_MOST_COROUTINES, max(1, cores // 2) if beside else max(2, cores))
 
 
 async def _tell_progress(stream: asyncio.StreamReader, on_percent: Callable[[int], None]) -> None:

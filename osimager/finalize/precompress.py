@@ -32,14 +32,14 @@ class Precompressed:
 async def precompressing(disk: Path, env: Env) -> AsyncIterator[Precompressed]:
     """Compress `disk`, which nothing writes to any more, into the workspace while the block runs.
 
-    It goes behind everything else on this host (nice), and no failure of it is the build's.
+    No failure of it is the build's: CONVERT does without.
     """
     copy = asyncio.get_running_loop().create_future()
     target = env.workspace / _NAME
 
     async def make() -> None:
         try:
-            await compress(disk, target, behind=True)
+            await compress(disk, target, beside=True)
         except (OsimagerError, OSError):
             copy.set_result(None)
         else:

@@ -164,9 +164,27 @@ async def test_account_that_the_configuration_names_stays_without_the_builds_key
 
 async def test_what_cannot_be_removed_is_named(env: Env, folder: Path, events: list[Event]) -> None:
     before = "echo 'osimager ALL=(ALL) ALL' >/etc/sudoers.d/forgotten"
-    with pytest.raises(ProvisionError, match="could not remove rights of osimager in sudoers"):
+    with pytest.raises(ProvisionError, match=r"could not remove rights of osimager in /etc/sudoers\.d/forgotten"):
         await seal(SealPlan(SealMode.TEMPLATE, "osimager"), Chroot(folder, before=before), env)
-    assert OutputLine("seal", "left rights of osimager in sudoers") in events
+    assert OutputLine("seal", "left rights of osimager in /etc/sudoers.d/forgotten") in events
+
+
+async def test_key_and_account_that_come_back_are_named(env: Env, folder: Path) -> None:
+    """What cannot be changed stays, and is found in the files themselves (a copy of the build's key, here)."""
+    before = "echo 'ssh-ed25519 AAAA osimager-build' >/root/.ssh/authorized_keys2"
+    with pytest.raises(ProvisionError, match=r"the build's key in /root/\.ssh/authorized_keys2"):
+        await seal(SealPlan(SealMode.TEMPLATE, "osimager"), Chroot(folder, before=before), env)
+    # An account of which only the password's hash is left, as a tool that failed half-way leaves it.
+    before = "sed -i /^osimager:/d /etc/passwd"
+    with pytest.raises(ProvisionError, match="the account osimager in /etc/shadow"):
+        await seal(SealPlan(SealMode.TEMPLATE, "osimager"), Chroot(folder, before=before), env)
+
+
+async def test_hosts_loses_the_name_that_the_installer_gave_and_nothing_else(env: Env, folder: Path) -> None:
+    before = "printf '127.0.0.1 localhost\\n127.0.1.1 myhost\\n10.0.0.1 a b\\\\c' >/etc/hosts"
+    guest = Chroot(folder, before=before, after="cat /etc/hosts")
+    await seal(SealPlan(SealMode.TEMPLATE, "osimager"), guest, env)
+    assert guest.after_said == "127.0.0.1 localhost\n10.0.0.1 a b\\c\n"
 
 
 @pytest.mark.needs("shellcheck")
