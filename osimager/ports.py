@@ -76,6 +76,10 @@ class Communicator(Protocol):
         """
         ...
 
+    async def get_ready(self) -> None:
+        """Start the shell of the next script ahead: it sees what is set for new sessions now, not what is then."""
+        ...
+
     async def read(self, script: str, *, deadline_s: float) -> str:
         """Run a script as root and give its output. Raises ProvisionError for an exit status but 0."""
         ...

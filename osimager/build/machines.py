@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from osimager.aio import in_thread, supervised
 from osimager.build.evidence import EVIDENCE, fetch_logs, witnessed
 from osimager.build.failing import Failing
 from osimager.build.layering import Base, BuildLayers
@@ -28,7 +29,7 @@ from osimager.ports import Machine
 from osimager.proc import find_tool, run_foreground
 from osimager.provision.banner import wait_banner
 from osimager.provision.planting import plant_key
-from osimager.provision.ssh import BuildKey, SshCommunicator, open_ssh
+from osimager.provision.ssh import BuildKey, SshCommunicator, load_ssh, open_ssh
 from osimager.provision.waking import wake_up
 
 _WAKE_S = 30.0  # so long a machine that goes on from saved memory has to answer
@@ -88,7 +89,7 @@ async def start_installed(
 
     No installer media, no kernel of ours. A memory that does not load, or does not answer then, is told and left.
     """
-    async with contextlib.AsyncExitStack() as up:
+    async with contextlib.AsyncExitStack() as up, supervised(in_thread(load_ssh)):
         running = None
         if base.saved is not None:
             running = await _wake(plan, base, layers, rig, env, owner=up)
@@ -145,6 +146,9 @@ async def open_guest(
     async with open_ssh(endpoint, plan.access, key, env, sock=running.sock) as guest:
         if plan.access.password is not None:
             await plant_key(guest, plan.access, key)
+        if running.sock is not None:
+            await guest.get_ready()  # beside the next script's
+        await guest.get_ready()
         if running.sock is not None:
             await wake_up(guest, env)
         try:

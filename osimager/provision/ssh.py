@@ -11,9 +11,11 @@ import base64
 import concurrent.futures
 import contextlib
 import functools
+import importlib
 import io
 import logging
 import socket
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
@@ -42,6 +44,7 @@ REFUSED_PAUSES_S = (0.3, 0.6, 5.0)
 MOST_OUTPUT_BYTES = 16 << 20
 _SEED_CHARS = 43  # 32 bytes in base64
 _SEED_PART_AT_LEAST = 8  # what a line break cuts off is a character or two: to mask that would mask words by chance
+_SHELL = ("sh", "-s")
 _ENDED_BY_SIGNAL = (-1, 129, 137, 143)
 
 logging.getLogger("paramiko").addHandler(logging.NullHandler())  # else it prints its tracebacks on stderr
@@ -120,6 +123,11 @@ async def open_ssh(
         yield SshCommunicator(transport, access, env)
     finally:
         await finish(in_thread(functools.partial(_close, transport)), 5.0)
+
+
+def load_ssh() -> None:
+    """Import paramiko, blocking, for a thread: a tenth of a second, while a guest starts anyway."""
+    importlib.import_module("paramiko")
 
 
 async def has_login(endpoint: Endpoint, user: str, credential: BuildKey | str) -> bool:
@@ -254,6 +262,7 @@ class SshCommunicator:
         self._transport = transport
         self._access = access
         self._env = env
+        self._ready: deque[paramiko.Channel] = deque()
         self.host_key = _host_key_line(transport)
 
     async def run(
@@ -272,6 +281,15 @@ class SshCommunicator:
         ended = await self._run_program(program, output, merge=True, deadline_s=deadline_s)
         splitter.end()
         return ended.status
+
+    async def get_ready(self) -> None:
+        """Start the shell of the next script ahead: to become root takes a guest under TCG a quarter of a second."""
+        import paramiko
+
+        # No failure of it is anybody's: the script starts a shell of its own then, and its error tells more.
+        with contextlib.suppress(paramiko.SSHException, OSError, EOFError):
+            start = functools.partial(self._start, render_command(self._access, _SHELL))
+            self._ready.append(await in_thread(start, on_cancel=self._shut))
 
     async def read(self, script: str, *, deadline_s: float) -> str:
         """Run `script` as root and give what it wrote to standard output."""
@@ -308,14 +326,19 @@ class SshCommunicator:
         return self._env.entropy(8).hex()
 
     async def _run_program(self, program: str, output: _Output, *, merge: bool, deadline_s: float) -> _Ended:
-        ended = await self._converse(
-            ("sh", "-s"),
+        talk = functools.partial(
+            self._converse,
+            _SHELL,
             program.encode(errors="surrogateescape"),
             output.add,
             what="a script ran",
             merge=merge,
             deadline_s=deadline_s,
         )
+        ready = self._ready.popleft() if self._ready else None
+        ended = await talk(ready=ready)
+        if ready is not None and not output.started:  # it had died, and nothing of the program ran
+            ended = await talk()
         if not output.started:
             said = output.before.decode(errors="replace").strip() or _last_line(ended)
             raise ProvisionError(
@@ -333,14 +356,17 @@ class SshCommunicator:
         what: str,
         merge: bool,
         deadline_s: float,
+        ready: paramiko.Channel | None = None,
     ) -> _Ended:
-        """Run a command to its end. Raises ConnectionLost, and ProvisionError when the deadline passes."""
+        """Run a command to its end; `ready` is it where it was started ahead.
+
+        Raises ConnectionLost, and ProvisionError when the deadline passes.
+        """
         import paramiko
 
         command = render_command(self._access, words)
-        talk = functools.partial(
-            self._talk, command, stdin, _in_loop(asyncio.get_running_loop(), on_chunk), merge=merge
-        )
+        tell = _in_loop(asyncio.get_running_loop(), on_chunk)
+        talk = functools.partial(self._talk, ready, command, stdin, tell, merge=merge)
         if not self._transport.is_active():
             raise self._lost(what, None)
         try:
@@ -370,12 +396,29 @@ class SshCommunicator:
             )
         return ConnectionLost(f"the connection to the guest broke while {what}: {saved}")
 
-    def _talk(self, command: str, stdin: bytes, on_chunk: Callable[[bytes], None], *, merge: bool) -> _Ended:
-        """Run `command`, blocking, for a thread."""
+    def _start(self, command: str) -> paramiko.Channel:
+        """Start `command`, blocking, for a thread."""
         channel = self._transport.open_session(timeout=HANDSHAKE_S)
         try:
-            channel.set_combine_stderr(merge)
             channel.exec_command(command)
+        except BaseException:
+            channel.close()
+            raise
+        return channel
+
+    def _talk(
+        self,
+        ready: paramiko.Channel | None,
+        command: str,
+        stdin: bytes,
+        on_chunk: Callable[[bytes], None],
+        *,
+        merge: bool,
+    ) -> _Ended:
+        """Run `command` to its end, blocking, for a thread; `ready` is it where it was started ahead."""
+        channel = ready or self._start(command)
+        try:
+            channel.set_combine_stderr(merge)
             with contextlib.suppress(OSError):  # it ended before it had read everything: its status tells why
                 channel.sendall(stdin)
                 channel.shutdown_write()

@@ -58,6 +58,8 @@ async def run_steps(
             env.emit(OutputLine(name, line))
 
         try:
+            if index == len(steps):
+                await guest.get_ready()  # for the seal; the steps are each to see what the last one set
             left_s = max(0.0, ends - started)
             status = await _run_step(step, guest, env, tell=tell, deadline_s=left_s, way=way, settle=keep is not None)
         except ProvisionError as exc:

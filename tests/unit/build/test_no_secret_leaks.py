@@ -52,6 +52,9 @@ class TellingGuest:
     def __init__(self, secrets: list[str]) -> None:
         self._secrets = secrets[:1000]  # what is kept of logs is bounded
 
+    async def get_ready(self) -> None:
+        pass
+
     async def read(self, script: str, *, deadline_s: float) -> str:
         return "\n".join(form for secret in self._secrets for form in forms(secret))
 

@@ -92,6 +92,9 @@ class Chroot:
             on_line(line)
         return int(status)
 
+    async def get_ready(self) -> None:
+        raise NotImplementedError
+
     async def read(self, script: str, *, deadline_s: float) -> str:
         raise NotImplementedError
 

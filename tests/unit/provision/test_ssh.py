@@ -55,6 +55,36 @@ async def test_script_runs_under_its_own_interpreter_with_empty_stdin(sshd: Sshd
     assert lines == ["bash"]
 
 
+async def test_shell_that_was_started_ahead_runs_the_next_script(sshd: Sshd, env: Env) -> None:
+    async with open_ssh(sshd.endpoint, sshd.user, sshd.key, env) as guest:
+        await guest.get_ready()
+        await guest.get_ready()
+        lines: list[str] = []
+        for _ in range(3):  # two that were started ahead, and one that was not
+            assert await guest.run("id -u; echo oops >&2; exit 3", on_line=lines.append, deadline_s=20) == 3
+        assert lines == ["0", "oops"] * 3
+        await guest.get_ready()
+        assert await guest.read("cat; echo out; echo err >&2", deadline_s=20) == "out\n"
+
+
+async def test_shell_that_was_started_ahead_and_died_is_replaced(sshd: Sshd, env: Env) -> None:
+    async with open_ssh(sshd.endpoint, sshd.root, sshd.key, env) as guest:
+        # Its siblings are all that the session's sshd has: the shell that waits, and the one of this script.
+        kill = """
+            sshd=$(ps -o ppid= -p $PPID)
+            for each in $(pgrep -P $sshd); do [ $each = $PPID ] || { kill $each; echo killed; }; done
+        """
+        await guest.get_ready()
+        await guest.get_ready()
+        assert await guest.read(kill, deadline_s=20) == "killed\n"
+        assert await guest.read("echo here", deadline_s=20) == "here\n"
+
+
+async def test_shell_that_waits_goes_with_the_connection(sshd: Sshd, env: Env) -> None:
+    async with open_ssh(sshd.endpoint, sshd.user, sshd.key, env) as guest:
+        await guest.get_ready()
+
+
 async def test_no_script_is_left_in_the_guest(sshd: Sshd, env: Env) -> None:
     async with open_ssh(sshd.endpoint, sshd.user, sshd.key, env) as guest:
         name = await guest.read('echo "$0"; stat -c %a "$0"', deadline_s=20)
