@@ -94,7 +94,9 @@ async def start_machine(run: MachineRun, env: Env) -> AsyncIterator[QemuMachine]
     with contextlib.ExitStack() as stack:
         near_qmp, far_qmp = _socketpair(stack)
         near_serial, far_serial = _socketpair(stack)
-        ram = await _open_ram(run, stack)
+        ram = open_ram(run.shape.memory_mib) if run.savable or run.saved else None
+        if ram is not None:
+            stack.callback(os.close, ram)
         shape = with_macs(run.shape, env.workspace.name)
         taps, neighbour = await open_taps(shape, stack)
         channels = Channels(
@@ -124,6 +126,8 @@ async def start_machine(run: MachineRun, env: Env) -> AsyncIterator[QemuMachine]
             far_serial.close()
             env.emit(MachineStarted(run.role, child.pid, argv))
             machine = QemuMachine(run, env, child, log, ram=ram, neighbour=neighbour)
+            if ram is not None and run.saved is not None:
+                await fill_ram(ram, run.saved)  # while QEMU starts: it looks at its memory when it is told to load
             reader, writer = await asyncio.open_connection(sock=near_serial)
             log.connect(writer)
             try:
@@ -131,16 +135,6 @@ async def start_machine(run: MachineRun, env: Env) -> AsyncIterator[QemuMachine]
                     yield machine
             finally:
                 writer.close()
-
-
-async def _open_ram(run: MachineRun, stack: contextlib.ExitStack) -> int | None:
-    """Give the guest's memory where it may be saved, with what was saved before."""
-    ram = open_ram(run.shape.memory_mib) if run.savable or run.saved else None
-    if ram is not None:
-        stack.callback(os.close, ram)
-        if run.saved is not None:
-            await fill_ram(ram, run.saved)
-    return ram
 
 
 def _socketpair(stack: contextlib.ExitStack) -> tuple[socket.socket, socket.socket]:

@@ -65,7 +65,7 @@ async def load_memory(qmp: Qmp, saved: SavedMemory, *, shared: bool) -> None:
 
 
 async def fill_ram(ram: int, saved: SavedMemory) -> None:
-    """Copy a saved RAM into empty memory, before the machine starts."""
+    """Copy a saved RAM into empty memory, before the machine loads the rest."""
 
     def copy() -> None:
         handle = os.open(saved.memory, os.O_RDONLY | os.O_CLOEXEC)
