@@ -12,6 +12,7 @@ import logging
 import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from qemu.qmp import EventListener, ExecuteError, QMPClient, QMPError, Runstate
 from qemu.qmp.message import Message
@@ -40,6 +41,26 @@ class _Forwarder(EventListener):
         self._on_event(str(event["event"]), data if isinstance(data, dict) else {})
 
 
+class _HeardOut(socket.socket):
+    """A socket whose peer is heard to its end, though it listens no more: only the end of what it says ends it.
+
+    asyncio drops what is unread when a write fails, and QEMU's last event (why it ends) is just that: it closes its end
+    while a command may be on its way.
+    """
+
+    def send(self, data: Any, flags: int = 0, /) -> int:
+        try:
+            return super().send(data, flags)
+        except (BrokenPipeError, ConnectionResetError):
+            return memoryview(data).nbytes
+
+    def recv(self, size: int, flags: int = 0, /) -> bytes:
+        try:
+            return super().recv(size, flags)
+        except ConnectionResetError:  # it closed its end with something unread: that comes behind all that it said
+            return b""
+
+
 class Qmp:
     """One connection. `on_event` gets each event's name and data; it must not block or raise."""
 
@@ -51,7 +72,7 @@ class Qmp:
     async def connect(self, ours: socket.socket) -> None:
         """Greet QEMU at the other end of the socketpair; the socket is the connection's from now on."""
         try:
-            await self._client.connect(ours)
+            await self._client.connect(_HeardOut(fileno=ours.detach()))
         except (QMPError, EOFError, OSError, AssertionError) as exc:
             # The assertion is the library's own, where QEMU ends right after its greeting.
             raise GuestGone(f"QEMU did not answer on its monitor: {exc}") from exc
