@@ -7,6 +7,8 @@ import os
 import signal
 import socket
 import stat
+import subprocess
+import sys
 from base64 import b64decode
 from pathlib import Path
 
@@ -21,6 +23,15 @@ from osimager.ports import Communicator, Endpoint
 from osimager.provision.ssh import ConnectionLost, has_login, make_key, open_ssh, parse_key
 from osimager.redact import MASK
 from tests.unit.provision.conftest import PASSWORD, USER, Seen, Sshd, free_port, open_sshd
+
+
+def test_a_build_carries_nothing_of_paramiko_that_it_does_not_use() -> None:
+    program = (
+        "import sys; from osimager.provision.ssh import load_ssh; load_ssh(); import paramiko; print(*sys.modules)"
+    )
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert "paramiko.transport" in loaded
+    assert not {"invoke", "unittest"} & set(loaded)
 
 
 async def test_runs_a_script_as_root_directly_and_through_sudo(sshd: Sshd, env: Env) -> None:
