@@ -79,14 +79,16 @@ END
 fi
 
 # cloud-init grows partitions and the file systems on them; where the root is a logical volume, what lies between is ours.
-root=$(findmnt -no SOURCE / 2>/dev/null || :)
-if have lvs && have systemctl && lvs "$root" >/dev/null 2>&1; then
+# The tools know it by its name; the source of an initrd that mounts by UUID is /dev/dm-0.
+root=$(cat "/sys/dev/block/$(findmnt -rno MAJ:MIN / 2>/dev/null)/dm/name" 2>/dev/null || :)
+if have lvs && have systemctl && [ -n "$root" ] && lvs "/dev/mapper/$root" >/dev/null 2>&1; then
     cat >/usr/local/sbin/osimager-grow-root <<'END'
 #!/bin/sh
 # Written by osimager (scripts.d/base.sh): let the logical volume of the root have all of a disk that has grown.
-root=$(findmnt -no SOURCE /)
+root=/dev/mapper/$(cat "/sys/dev/block/$(findmnt -rno MAJ:MIN /)/dm/name")
 lvs --noheadings -o devices "$root" | sed 's/(.*//' | sort -u | while read -r volume; do
-    part=$(cat "/sys/class/block/${volume##*/}/partition") && growpart "/dev/$(lsblk -dno PKNAME "$volume")" "$part"
+    part=/sys/class/block/${volume##*/}
+    [ ! -e "$part/partition" ] || growpart "/dev/$(basename "$(readlink -f "$part/..")")" "$(cat "$part/partition")"
     pvresize "$volume"
 done
 [ "$(lvs --noheadings -o vg_free_count "$root")" -eq 0 ] || lvextend --resizefs -l +100%FREE "$root"
