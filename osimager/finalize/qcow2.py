@@ -33,9 +33,8 @@ _COMPRESSED = 1 << 62
 _OFFSET = 0x00FFFFFFFFFFFE00
 _ZERO = 1
 _SECTOR = 512
-_SECTORS_AT = 62 - (
-    _BITS - 8
-)  # of a compressed cluster's entry: below it the offset, above it the sectors after the first
+# In a compressed cluster's entry: below it the offset, above it how many sectors follow the first.
+_SECTORS_AT = 62 - (_BITS - 8)
 _CHUNK_BYTES = 4 << 20
 
 
