@@ -10,6 +10,7 @@ Keys are typed in lines: what lies between two Enters or waits. Nothing of what 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -254,11 +255,31 @@ def _press_of(character: str) -> Press:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Console:
-    """What typing needs of a machine: keys down (true) and up, a look at the screen, a wait for a text on serial."""
+    """What typing needs of a machine: keys down (true) and up, a look at the screen, a wait for a text on serial.
+
+    `is_taken` tells whether the guest has taken all that was typed from its keyboard; true where nobody knows.
+    """
 
     send: Callable[[Sequence[tuple[str, bool]]], Awaitable[None]]
     look: Look
     wait_serial: Callable[[str], Awaitable[None]]
+    is_taken: Callable[[], Awaitable[bool]]
+
+
+# For the human monitor: the status register of a PC's keyboard controller, which reading does not change.
+READ_KEYBOARD_STATUS = "i /1bx 0x64"
+_OUTPUT_BUFFER_FULL = 1  # of an 8042's status: a byte waits to be read
+_PORT_VALUE = re.compile(r"=\s*0x([0-9a-f]+)", re.IGNORECASE)
+
+
+def is_status_empty(said: str) -> bool:
+    """Read what the monitor said to READ_KEYBOARD_STATUS; true where it said something else."""
+    value = _PORT_VALUE.search(said)
+    return value is None or not int(value[1], 16) & _OUTPUT_BUFFER_FULL
+
+
+class _NotTaken(Exception):
+    """The guest does not read its keyboard."""
 
 
 async def run_keys(lines: Iterable[Line], console: Console, *, is_secret: Callable[[str], bool]) -> int:
@@ -269,16 +290,24 @@ async def run_keys(lines: Iterable[Line], console: Console, *, is_secret: Callab
     """
     unseen = 0
     for line in lines:
-        match line.actions:
-            case [Pause(seconds)]:
-                await asyncio.sleep(seconds)
-            case [Wait() as wait]:
-                await _run_wait(wait, console)
-            case keys if is_secret(line.text):
-                await _type(keys, console, KEY_S * _SLOWER)
-            case keys:
-                unseen += not await _type_until_seen(keys, console)
+        try:
+            match line.actions:
+                case [Pause(seconds)]:
+                    await asyncio.sleep(seconds)
+                case [Wait() as wait]:
+                    await _run_wait(wait, console)
+                case keys if is_secret(line.text):
+                    await _type(keys, console, KEY_S * _SLOWER)
+                case keys:
+                    unseen += not await _type_until_seen(keys, console)
+        except _NotTaken:
+            unseen += 1
+            console = dataclasses.replace(console, is_taken=_assume_taken)
     return unseen
+
+
+async def _assume_taken() -> bool:
+    return True
 
 
 async def _run_wait(wait: Wait, console: Console) -> None:
@@ -323,6 +352,9 @@ class _Echo(Enum):
 
 async def _type_echoed(line: Sequence[Action], console: Console, key_s: float) -> None:
     """Type a few keys at a time, and wait for their echo: what a busy guest has not taken from its keyboard is lost.
+
+    A PC's keyboard can be asked whether it is empty (`_type` does); of others the echo alone tells. Both are needed: a
+    boot loader may have taken what it has not looked at yet (a BIOS holds 15 keys for it).
 
     Where nothing is echoed at all, the rest is typed slowly; where something was, a guest that stalls is waited for
     (GRUB's editor was seen to, for six seconds). The echo is counted from the line's beginning, or from where it was
@@ -408,13 +440,31 @@ def _size(part: Iterable[Action]) -> int:
     return sum((len(action.keys) if isinstance(action, Press) else 1) * (_DOWN_BYTES + _UP_BYTES) for action in part)
 
 
+async def _wait_taken(console: Console) -> None:
+    """Wait while a guest stalls. Raises _NotTaken."""
+
+    async def attempt() -> bool | None:
+        return await console.is_taken() or None
+
+    try:
+        async with asyncio.timeout(_STALLED_S):
+            await poll(attempt, first_s=KEY_S / 4, most_s=KEY_S * 5)
+    except TimeoutError as exc:
+        raise _NotTaken from exc
+
+
 def _is_echoed(action: Action) -> bool:
     return isinstance(action, Press) and action.keys[-1] in _ECHOED
 
 
 async def _type(line: Iterable[Action], console: Console, key_s: float) -> None:
-    """Send each key down and up, half of `key_s` each."""
+    """Send each key down and up, half of `key_s` each. What a keyboard cannot hold it forgets, so it is to be empty."""
+    room = 0
     for action in line:
+        if _size([action]) > room:
+            await _wait_taken(console)
+            room = _QUEUE_BYTES
+        room -= _size([action])
         match action:
             case Press(keys):
                 await console.send([(key, True) for key in keys])

@@ -24,7 +24,7 @@ from osimager.events import DiskActivity, MachineEnded, MachineStarted, Notice, 
 from osimager.machine.causes import PANIC, StuckGuest, find_last_word
 from osimager.machine.deaths import explain_death
 from osimager.machine.endpoint import ask_endpoint, has_outgoing
-from osimager.machine.keyboard import Console, parse_lines, run_keys
+from osimager.machine.keyboard import READ_KEYBOARD_STATUS, Console, is_status_empty, parse_lines, run_keys
 from osimager.machine.memory import count_oom_kills
 from osimager.machine.orphan import ended_with_us
 from osimager.machine.processor import is_beyond_loader
@@ -289,7 +289,9 @@ class QemuMachine:
         """
         self._check_running()
         lines = parse_lines(command)
-        console = Console(send=self._send_keys, look=self.look, wait_serial=self._wait_serial)
+        console = Console(
+            send=self._send_keys, look=self.look, wait_serial=self._wait_serial, is_taken=self._are_keys_taken
+        )
         mask = self._env.masker.mask
 
         def is_secret(text: str) -> bool:
@@ -375,6 +377,12 @@ class QemuMachine:
     async def _send_keys(self, keys: Sequence[tuple[str, bool]]) -> None:
         events = [{"type": "key", "data": {"down": down, "key": {"type": "qcode", "data": key}}} for key, down in keys]
         await self._qmp.execute("input-send-event", {"events": events})
+
+    async def _are_keys_taken(self) -> bool:
+        """Ask a PC's keyboard controller whether the guest has read all that was typed; others cannot be asked."""
+        if self._run.shape.arch is not Arch.X86_64:
+            return True
+        return is_status_empty(await self._qmp.monitor(READ_KEYBOARD_STATUS))
 
     async def _wait_serial(self, text: str) -> None:
         """Wait until the console says `text`, or has said so already since the last such wait."""

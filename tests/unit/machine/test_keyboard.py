@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import pytest
@@ -17,6 +18,7 @@ from osimager.machine.keyboard import (
     Press,
     Wait,
     WaitKind,
+    is_status_empty,
     parse_keys,
     parse_lines,
     run_keys,
@@ -86,7 +88,10 @@ class FakeGuest:
         self._shown = 0
 
     def console(self) -> Console:
-        return Console(send=self.send, look=self.look, wait_serial=self.wait_serial)
+        return Console(send=self.send, look=self.look, wait_serial=self.wait_serial, is_taken=self.is_taken)
+
+    async def is_taken(self) -> bool:
+        return True  # nobody knows
 
     async def send(self, keys: Sequence[tuple[str, bool]]) -> None:
         self.sent += keys
@@ -137,6 +142,40 @@ class SlowGuest(FakeGuest):
         raise AssertionError(text)
 
 
+class StallingGuest(SlowGuest):
+    """A PC that draws everything anew after each tenth key, stands still then for a while, and can be asked."""
+
+    STILL_LOOKS = 12
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._still = 0
+        self._frame = Frame(0, 0, ())
+
+    async def look(self) -> Frame:
+        drawn = len(self.shown) // 10
+        if self._still:
+            self._still -= 1
+            frame = self._frame
+        else:
+            frame = self._frame = await super().look()
+            if len(self.shown) // 10 != drawn:
+                self._still = self.STILL_LOOKS
+        moved = 1000 * (len(self.shown) // 10)  # no cell is what it was
+        return dataclasses.replace(frame, cells=tuple(cell + moved for cell in frame.cells))
+
+    async def is_taken(self) -> bool:
+        await self.look()  # its time goes on
+        return not self._queue
+
+
+class DeadGuest(FakeGuest):
+    """It never reads its keyboard."""
+
+    async def is_taken(self) -> bool:
+        return not self.sent
+
+
 async def type_into(guest: FakeGuest, command: str, *, secret: str = "?") -> int:
     return await run_keys(parse_lines(command), guest.console(), is_secret=lambda text: secret in text)
 
@@ -166,6 +205,31 @@ async def test_slow_guest_loses_no_key_of_its_queue() -> None:
     for _ in range(10):  # what is left in the queue at the end
         await guest.look()
     assert guest.shown == text
+
+
+async def test_guest_that_stalls_while_it_draws_loses_no_key() -> None:
+    """GRUB, where a line is wrapped: the screen is drawn anew and stands still while keys wait in the queue."""
+    guest = StallingGuest()
+    text = "ABcdefgHIJklmnopqrstUVWxyz abcDEFghijk lmnopqrstuvwxyz"
+    assert await type_into(guest, text) == 0
+    while not await guest.is_taken():
+        pass
+    assert guest.shown == text
+
+
+async def test_guest_that_never_reads_its_keyboard_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("osimager.machine.keyboard._STALLED_S", 0.05)
+    guest = DeadGuest(deaf=99)
+    assert await type_into(guest, "ab<enter>cd<enter>") == 2
+    assert guest.lines() == 3  # the first line was given up before its Enter, the second tried
+
+
+@pytest.mark.parametrize(
+    ("said", "empty"),
+    [("portb[0x0064] = 0x1c\r\n", True), ("portb[0x0064] = 0x1d\r\n", False), ("unknown command: 'i'\r\n", True)],
+)
+def test_keyboard_status_is_read(said: str, empty: bool) -> None:
+    assert is_status_empty(said) == empty
 
 
 async def test_line_that_never_shows_is_counted() -> None:
