@@ -266,18 +266,6 @@ class Console:
     is_taken: Callable[[], Awaitable[bool]]
 
 
-# For the human monitor: the status register of a PC's keyboard controller, which reading does not change.
-READ_KEYBOARD_STATUS = "i /1bx 0x64"
-_OUTPUT_BUFFER_FULL = 1  # of an 8042's status: a byte waits to be read
-_PORT_VALUE = re.compile(r"=\s*0x([0-9a-f]+)", re.IGNORECASE)
-
-
-def is_status_empty(said: str) -> bool:
-    """Read what the monitor said to READ_KEYBOARD_STATUS; true where it said something else."""
-    value = _PORT_VALUE.search(said)
-    return value is None or not int(value[1], 16) & _OUTPUT_BUFFER_FULL
-
-
 class _NotTaken(Exception):
     """The guest does not read its keyboard."""
 
@@ -353,8 +341,7 @@ class _Echo(Enum):
 async def _type_echoed(line: Sequence[Action], console: Console, key_s: float) -> None:
     """Type a few keys at a time, and wait for their echo: what a busy guest has not taken from its keyboard is lost.
 
-    A PC's keyboard can be asked whether it is empty (`_type` does); of others the echo alone tells. Both are needed: a
-    boot loader may have taken what it has not looked at yet (a BIOS holds 15 keys for it).
+    A PC's keyboard can be asked what waits there (`_type` does); of others the echo alone tells.
 
     Where nothing is echoed at all, the rest is typed slowly; where something was, a guest that stalls is waited for
     (GRUB's editor was seen to, for six seconds). The echo is counted from the line's beginning, or from where it was

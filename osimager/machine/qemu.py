@@ -17,17 +17,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from osimager.aio import finish, supervised
-from osimager.arch import Arch
+from osimager.arch import Arch, Firmware
 from osimager.env import Env
 from osimager.errors import GuestGone, MachineError, OsimagerError, PrerequisiteError, StageTimeout
 from osimager.events import DiskActivity, MachineEnded, MachineStarted, Notice, OutputLine, QmpEvent
 from osimager.machine.causes import PANIC, StuckGuest, find_last_word
 from osimager.machine.deaths import explain_death
 from osimager.machine.endpoint import ask_endpoint, has_outgoing
-from osimager.machine.keyboard import READ_KEYBOARD_STATUS, Console, is_status_empty, parse_lines, run_keys
+from osimager.machine.keyboard import Console, parse_lines, run_keys
 from osimager.machine.memory import count_oom_kills
 from osimager.machine.orphan import ended_with_us
 from osimager.machine.processor import is_beyond_loader
+from osimager.machine.ps2 import are_keys_taken
 from osimager.machine.qmp import Qmp, render_detail
 from osimager.machine.screen import Frame
 from osimager.machine.serial import SerialLog
@@ -379,10 +380,11 @@ class QemuMachine:
         await self._qmp.execute("input-send-event", {"events": events})
 
     async def _are_keys_taken(self) -> bool:
-        """Ask a PC's keyboard controller whether the guest has read all that was typed; others cannot be asked."""
-        if self._run.shape.arch is not Arch.X86_64:
+        """Ask a PC whether its guest has read what was typed; others cannot be asked."""
+        shape = self._run.shape
+        if shape.arch is not Arch.X86_64:
             return True
-        return is_status_empty(await self._qmp.monitor(READ_KEYBOARD_STATUS))
+        return await are_keys_taken(self._qmp.monitor, has_bios=shape.firmware is Firmware.BIOS)
 
     async def _wait_serial(self, text: str) -> None:
         """Wait until the console says `text`, or has said so already since the last such wait."""

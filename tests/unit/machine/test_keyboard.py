@@ -18,7 +18,6 @@ from osimager.machine.keyboard import (
     Press,
     Wait,
     WaitKind,
-    is_status_empty,
     parse_keys,
     parse_lines,
     run_keys,
@@ -222,14 +221,6 @@ async def test_guest_that_never_reads_its_keyboard_is_waited_for_once(monkeypatc
     guest = DeadGuest(deaf=99)
     assert await type_into(guest, "ab<enter>cd<enter>") == 2
     assert guest.lines() == 3  # the first line was given up before its Enter, the second tried
-
-
-@pytest.mark.parametrize(
-    ("said", "empty"),
-    [("portb[0x0064] = 0x1c\r\n", True), ("portb[0x0064] = 0x1d\r\n", False), ("unknown command: 'i'\r\n", True)],
-)
-def test_keyboard_status_is_read(said: str, empty: bool) -> None:
-    assert is_status_empty(said) == empty
 
 
 async def test_line_that_never_shows_is_counted() -> None:
