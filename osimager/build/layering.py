@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from osimager.aio import in_thread
+from osimager.build.copies import Copies
 from osimager.build.credentials import Credentials, read_credentials
 from osimager.build.disks import create_overlay, read_size
 from osimager.build.layers import MACHINE, MEMORY, Content, Layer, LayerStore, NewLayer, read_access
@@ -154,6 +155,11 @@ class BuildLayers:
             credentials=read_credentials(read_access(layer, self._store), self._env),
             saved=SavedMemory(layer.folder / MACHINE, layer.folder / MEMORY) if fits else None,
         )
+
+    @property
+    def copies(self) -> Copies:
+        """Give the compressed copies of the layers' drives."""
+        return Copies(self._store.folder, keep=self._use.keep)
 
     # Writing --------------------------------------------------------------------------------------------------------
 

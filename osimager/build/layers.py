@@ -2,8 +2,9 @@
 
 `layers/DIGEST.NONCE/` holds `DRIVE.qcow2` for each of the machine's drives, `machine` and `memory` where the guest's
 memory was saved too, `access.json` (0600, the installed disk's only: the build's own way in) and `layer.json`, which is
-written last: a folder without it was never published. A qcow2 names the one below it relative to itself. Who uses a
-layer holds a shared `flock` on its file `held`, which dies with the process; what can be locked alone is nobody's.
+written last: a folder without it was never published. A qcow2 names the one below it relative to itself. Compressed
+copies of drives (`build/copies`) come and go in the folder, and are no part of the layer. Who uses a layer holds a
+shared `flock` on its file `held`, which dies with the process; what can be locked alone is nobody's.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ from datetime import datetime
 from pathlib import Path
 
 from osimager.events import Stage
-from osimager.kept import locked, make_folder, sync_path, write_kept
+from osimager.kept import PARTIAL_PREFIX, locked, make_folder, sync_path, write_kept
 from osimager.paths import Places
 from osimager.plan.digests import Inputs, StageKey
 
 ACCESS, MACHINE, MEMORY = "access.json", "machine", "memory"
+COPY = ".compressed"  # in the name of what is no part of the layer, and may be missing
 _RECORD, _HELD, _GONE, _LOCKS = "layer.json", "held", ".gone-", "locks"
 _VERSION = 1
 _MOST_LIMIT_BYTES = 50 << 30
@@ -138,7 +140,7 @@ class NewLayer:
         """Make the layer one that builds find. Blocks until all of it is on the disk; raises PrerequisiteError."""
         files = {}
         for path in sorted(self.folder.iterdir()):
-            if path.name in (_HELD, _RECORD):
+            if path.name in (_HELD, _RECORD) or COPY in path.name or path.name.startswith(PARTIAL_PREFIX):
                 continue
             sync_path(path, mode=0o600 if path.name in (ACCESS, MACHINE, MEMORY) else 0o400)
             files[path.name] = KeptFile.of(path, hashed=path.name not in (MACHINE, MEMORY))

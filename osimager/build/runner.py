@@ -47,7 +47,8 @@ async def run_build(prepared: Prepared, use: CacheUse, rig: Rig, env: Env, rec: 
         else:
             rec.skip([Stage.SEED], "its layer was found")
         disk_name = plan.machine.disks[0].id
-        ahead = await up.enter_async_context(precompressing(base.folder / f"{disk_name}.qcow2", env))
+        below = base.folder / f"{disk_name}.qcow2"
+        ahead = await up.enter_async_context(precompressing(below, env, layers.copies))
         async with AsyncExitStack() as on:
             running = await rec.enter(Stage.START, on, start_installed(plan, base, layers, rig, env))
             guest = await rec.enter(Stage.CONNECT, on, open_guest(plan, base, running, env, failing=rig.failing))

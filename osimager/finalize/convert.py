@@ -19,8 +19,8 @@ from osimager.env import Env
 from osimager.errors import PrerequisiteError, PublishError
 from osimager.events import Progress
 from osimager.finalize.compress import compress, find_qemu_img
-from osimager.finalize.precompress import Precompressed
-from osimager.finalize.qcow2 import Unreadable, join, read_backing
+from osimager.finalize.precompress import Precompressed, list_chain, make_part
+from osimager.finalize.qcow2 import Unreadable, join
 from osimager.kept import PARTIAL_PREFIX, make_folder
 from osimager.plan.model import OutputPlan
 from osimager.proc import ToolFailed, run_tool
@@ -101,35 +101,24 @@ async def write_image(disk: Path, target: Path, env: Env, ahead: Precompressed |
 
 async def _join(disk: Path, target: Path, ahead: Precompressed, env: Env) -> ImageFile | None:
     """Compress what `disk` has above the disk that is compressed already, and put both together; None: it cannot be."""
-    copy = await ahead.copy()
-    if copy is None:
+    parts = await ahead.parts()
+    if parts is None:
         return None
-    parts = [copy]
     try:
         async with asyncio.TaskGroup() as group:
-            for number, (overlay, backing) in enumerate(_list_overlays(disk, ahead.disk)):
-                parts.append(env.workspace / f"part-{number}.qcow2")
-                group.create_task(compress(overlay, parts[-1], backing=backing))
+            making = [
+                group.create_task(make_part(overlay, backing, env.workspace / f"part-{number}.qcow2", ahead.shelf))
+                for number, (overlay, backing) in enumerate(list_chain(disk, above=ahead.disk))
+            ]
+        parts += [task.result() for task in making]
         size_bytes, sha256 = await in_thread(functools.partial(join, parts, target))
     except (Unreadable, OSError, ExceptionGroup):
         return None  # for want of space, say: it is told by who writes the image in one piece
     finally:
-        for part in parts:  # the copy too, which has no more use: their space is for the image
+        for part in env.workspace.glob("part-*.qcow2"):
             part.unlink(missing_ok=True)
     env.emit(Progress(_WHAT, size_bytes, size_bytes))
     return ImageFile(target, size_bytes, sha256)
-
-
-def _list_overlays(disk: Path, below: Path) -> list[tuple[Path, Path]]:
-    """Give the overlays from `below` up to `disk`, each with what it stands on. Raises Unreadable, and OSError."""
-    overlays: list[tuple[Path, Path]] = []
-    while not disk.samefile(below):
-        backing = read_backing(disk)
-        if backing is None:
-            raise Unreadable("it does not stand on that disk")
-        overlays.insert(0, (disk, backing))
-        disk = backing
-    return overlays
 
 
 async def _check_space(disk: Path, folder: Path) -> int:

@@ -16,6 +16,7 @@ from osimager.errors import PublishError
 from osimager.events import Event, Progress
 from osimager.finalize.convert import image_path, open_image
 from osimager.finalize.precompress import precompressing
+from osimager.kept import make_folder
 from osimager.plan.model import OutputPlan
 
 pytestmark = pytest.mark.needs("qemu-img")
@@ -71,24 +72,45 @@ async def test_broken_disk_leaves_nothing(env: Env, tmp_path: Path) -> None:
     assert _left(tmp_path / "out") == []
 
 
-async def test_what_is_compressed_ahead_is_taken_over_and_the_image_is_the_same(
+class Shelf:
+    """finalize.precompress.Shelf in a folder; `asked` are the disks whose copies were not there."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.asked: list[str] = []
+
+    def find(self, disk: Path) -> Path | None:
+        if (copy := self._folder / disk.name).exists():
+            return copy
+        self.asked.append(disk.name)
+        return None
+
+    def keep(self, disk: Path, copy: Path) -> Path:
+        if disk.name == "disk.qcow2":
+            return copy
+        return copy.rename(make_folder(self._folder) / disk.name)
+
+
+async def test_what_is_compressed_once_is_taken_over_and_the_image_is_the_same(
     disk: Path, env: Env, tmp_path: Path
 ) -> None:
     subprocess.run(["qemu-io", "-c", "write -P 7 100k 300k", disk], check=True, capture_output=True)
-    async with precompressing(tmp_path / "base.qcow2", env) as ahead:
-        copy = await ahead.copy()
-        assert copy is not None
-        async with open_image(disk, OutputPlan(folder=tmp_path / "out", stem="image"), env, ahead) as image:
-            assert not copy.exists()  # it went into the image
-            assert image.size_bytes == image.path.stat().st_size
-            assert image.sha256 == hashlib.sha256(image.path.read_bytes()).hexdigest()
-            subprocess.run(["qemu-img", "compare", "-q", disk, image.path], check=True)
-    assert _left(env.workspace) == []
+    shelf = Shelf(tmp_path / "shelf")
+    for asked in (["base.qcow2", "disk.qcow2"], ["disk.qcow2"]):
+        shelf.asked = []
+        async with precompressing(tmp_path / "base.qcow2", env, shelf) as ahead:
+            assert await ahead.parts() == [tmp_path / "shelf/base.qcow2"]
+            async with open_image(disk, OutputPlan(folder=tmp_path / "out", stem="image"), env, ahead) as image:
+                assert image.size_bytes == image.path.stat().st_size
+                assert image.sha256 == hashlib.sha256(image.path.read_bytes()).hexdigest()
+                subprocess.run(["qemu-img", "compare", "-q", disk, image.path], check=True)
+        assert shelf.asked == asked
+        assert _left(env.workspace) == []
 
 
 async def test_what_cannot_be_compressed_ahead_is_compressed_at_the_end(disk: Path, env: Env, tmp_path: Path) -> None:
-    async with precompressing(tmp_path / "missing.qcow2", env) as ahead:
-        assert await ahead.copy() is None
+    async with precompressing(tmp_path / "missing.qcow2", env, Shelf(tmp_path)) as ahead:
+        assert await ahead.parts() is None
         async with open_image(disk, OutputPlan(folder=tmp_path / "out", stem="image"), env, ahead) as image:
             subprocess.run(["qemu-img", "compare", "-q", disk, image.path], check=True)
 
@@ -99,14 +121,14 @@ async def test_disk_of_another_origin_is_not_mixed_with_what_is_compressed_ahead
     other = tmp_path / "other.qcow2"
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", other, "64M"], check=True)
     async with (
-        precompressing(other, env) as ahead,
+        precompressing(other, env, Shelf(tmp_path / "shelf")) as ahead,
         open_image(disk, OutputPlan(folder=tmp_path / "out", stem="image"), env, ahead) as image,
     ):
         subprocess.run(["qemu-img", "compare", "-q", disk, image.path], check=True)
 
 
-async def test_build_that_ends_early_leaves_nothing_of_what_it_compressed(disk: Path, env: Env) -> None:
-    async with precompressing(disk, env):
+async def test_build_that_ends_early_leaves_nothing_of_what_it_compressed(disk: Path, env: Env, tmp_path: Path) -> None:
+    async with precompressing(disk, env, Shelf(tmp_path / "shelf")):
         while not _left(env.workspace):
             await asyncio.sleep(0)
     assert _left(env.workspace) == []
