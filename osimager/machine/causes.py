@@ -236,8 +236,10 @@ RULES: tuple[Rule, ...] = (
         "the boot loader cannot load what it is to boot",
         _LOADER_HINT,
         r"^error: .*(?:not found|no such|you need to load the kernel first|unknown file ?system|invalid magic|"
-        r"bad shim|premature end|not a regular file|failure reading|can't find command|out of memory|out of disk|"
+        r"bad shim|premature end|not a regular file|failure reading|out of memory|out of disk|"
         r"couldn't read file|cannot read the Linux header|cannot load image|outside of disk)",
+        # Of another command that it lacks GRUB only complains; where that ends it, its shell tells.
+        r"^error: .*can't find command [`'](?:linux|initrd|kernel|module|multiboot|xen_|chainloader|boot)",
         r"Failed to boot both default and fallback entries",
         r"^Error \d+: (?:File not found|Cannot mount selected partition)",
         r"Could not find (?:kernel|ramdisk) image|No configuration file found|No DEFAULT or UI configuration directive",

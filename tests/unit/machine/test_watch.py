@@ -217,6 +217,15 @@ def test_system_that_let_us_in_may_rest_and_ask_but_not_panic() -> None:
     assert cause_of(thinker.diagnose(5010, Load(0.0))) == "kernel-panic"
 
 
+@pytest.mark.parametrize(
+    ("after", "cause"),
+    [("   Minimal BASH-like line editing is supported.", "grub-shell"), ("GNU GRUB  version 2.06", "boot-menu")],
+)
+def test_command_that_a_loader_lacks_and_does_not_boot_with_hides_nothing(after: str, cause: str) -> None:
+    thinker = feed((5, serial("error: can't find command `load_video'.")), (6, serial(after)))
+    assert cause_of(thinker.diagnose(60, Load(1.0))) == cause
+
+
 def test_typing_holds_the_clock() -> None:
     thinker = feed((5, serial("grub> ")))
     thinker.hold(300)
