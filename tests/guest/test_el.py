@@ -23,7 +23,7 @@ LOOK = """\
 #!/bin/sh
 hostname -f
 cat /etc/timezone /etc/default/locale
-echo "$(findmnt -no FSTYPE /) $(cat "/sys/dev/block/$(findmnt -rno MAJ:MIN /)/dm/name")"
+echo "$(findmnt -no FSTYPE /) $(cat "/sys/dev/block/$(findmnt -rno MAJ:MIN /)/dm/name" 2>/dev/null)"
 findmnt -no FSTYPE,SOURCE /boot
 cat /etc/sudoers.d/osimager-build
 grep '^root:' /etc/shadow
