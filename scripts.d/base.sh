@@ -91,7 +91,13 @@ lvs --noheadings -o devices "$root" | sed 's/(.*//' | sort -u | while read -r vo
     [ ! -e "$part/partition" ] || growpart "/dev/$(basename "$(readlink -f "$part/..")")" "$(cat "$part/partition")"
     pvresize "$volume"
 done
-[ "$(lvs --noheadings -o vg_free_count "$root")" -eq 0 ] || lvextend --resizefs -l +100%FREE "$root"
+[ "$(lvs --noheadings -o vg_free_count "$root")" -eq 0 ] || lvextend -l +100%FREE "$root"
+# Not by lvextend --resizefs: where the root's source is /dev/dm-0, fsadm takes it for unmounted, and checks it in vain.
+case $(findmnt -rno FSTYPE /) in
+xfs) xfs_growfs / ;;
+ext*) resize2fs "$root" ;;
+btrfs) btrfs filesystem resize max / ;;
+esac
 END
     chmod 755 /usr/local/sbin/osimager-grow-root
     cat >/etc/systemd/system/osimager-grow-root.service <<'END'
