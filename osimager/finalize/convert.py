@@ -110,8 +110,8 @@ async def _join(disk: Path, target: Path, ahead: Precompressed, env: Env) -> Ima
                 group.create_task(make_part(overlay, backing, env.workspace / f"part-{number}.qcow2", ahead.shelf))
                 for number, (overlay, backing) in enumerate(list_chain(disk, above=ahead.disk))
             ]
-        parts += [task.result() for task in making]
-        size_bytes, sha256 = await in_thread(functools.partial(join, parts, target))
+        above = [task.result() for task in making]
+        size_bytes, sha256 = await in_thread(functools.partial(join, [*parts, *above], target))
     except (Unreadable, OSError, ExceptionGroup):
         return None  # for want of space, say: it is told by who writes the image in one piece
     finally:
