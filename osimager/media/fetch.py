@@ -73,7 +73,14 @@ async def peek(media: MediaPlan, env: Env, *, arch: Arch) -> MediaFacts | None:
 async def _facts(media: MediaPlan, path: Path, sha256: str, *, verified: bool) -> MediaFacts:
     found = await in_thread(lambda: inspect_iso(path))
     check_volume_id(found.volume_id, media.volume_id, path)
-    return MediaFacts(path=path, sha256=sha256, verified=verified, volume_id=found.volume_id, entries=found.entries)
+    return MediaFacts(
+        path=path,
+        sha256=sha256,
+        verified=verified,
+        volume_id=found.volume_id,
+        entries=found.entries,
+        arches=found.arches,
+    )
 
 
 async def _check_local(media: MediaPlan, path: Path, store: IsoStore, env: Env, patience: Patience) -> tuple[str, bool]:

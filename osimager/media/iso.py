@@ -6,6 +6,7 @@ by `iso9660`.
 
 from __future__ import annotations
 
+import contextlib
 import posixpath
 import re
 from collections.abc import Iterable, Sequence
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from osimager import kept
-from osimager.arch import Firmware
+from osimager.arch import Arch, Firmware
 from osimager.errors import MediaError, Place, PrerequisiteError
 from osimager.kept import cause_of
 from osimager.media.grub import parse_grub
@@ -27,6 +28,9 @@ _KERNEL_LIMIT = 256 << 20
 _INITRD_LIMIT = 2 << 30
 _SYSLINUX_NAMES = ("isolinux.cfg", "syslinux.cfg", "extlinux.conf")
 _GRUB_RANKS = (r"/efi/boot/grub\.cfg", r"/efi/[^/]+/grub\.cfg", r"/boot/grub/grub\.cfg", r"/boot/grub2/grub\.cfg")
+_UEFI_LOADER = re.compile(r"/efi/boot/boot\w+\.efi", re.IGNORECASE)  # UEFI 2.10, 3.5.1.1
+_HEAD_BYTES = 4096
+_MACHINES = {0x014C: Arch.I386, 0x8664: Arch.X86_64, 0xAA64: Arch.AARCH64}  # PE Format, "Machine Types"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,7 @@ class IsoFacts:
     volume_id: str
     size_bytes: int
     entries: tuple[MenuEntry, ...]
+    arches: tuple[Arch, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -54,7 +59,13 @@ def inspect_iso(path: Path) -> IsoFacts:
             entries += _read_menus(iso.files, firmware, notes)
         if not entries:
             notes.append("no boot menu of ISOLINUX or GRUB with a Linux kernel was found on the ISO")
-        return IsoFacts(iso.volume.volume_id, iso.volume.size_bytes, tuple(entries), tuple(dict.fromkeys(notes)))
+        return IsoFacts(
+            volume_id=iso.volume.volume_id,
+            size_bytes=iso.volume.size_bytes,
+            entries=tuple(entries),
+            arches=_find_arches(iso.files, entries),
+            notes=tuple(dict.fromkeys(notes)),
+        )
 
 
 def check_volume_id(volume_id: str, pattern: str | None, path: Path) -> None:
@@ -114,6 +125,30 @@ def _read_menus(files: IsoFiles, firmware: Firmware, notes: list[str]) -> tuple[
         if found:
             notes.append(f"the kernels that {menu_file} names are not on the ISO")
     return ()
+
+
+def _find_arches(files: IsoFiles, entries: Iterable[MenuEntry]) -> tuple[Arch, ...]:
+    """Give what the menus' kernels are made for; where they do not tell, what its UEFI loaders are made for.
+
+    The kernels go first: Debian's 64-bit media have a 32-bit loader too. None: it cannot be told.
+    """
+    kernels = {entry.kernel for entry in entries}
+    loaders = {path for path in files.paths() if _UEFI_LOADER.fullmatch(path)}
+    for paths in (kernels, loaders):
+        if found := {arch for path in paths if (arch := _read_arch(files, path)) is not None}:
+            return tuple(sorted(found))
+    return ()
+
+
+def _read_arch(files: IsoFiles, path: str) -> Arch | None:
+    """Give what a loader, or a kernel with Linux's EFI stub, is made for: both are PE files."""
+    head = b""
+    with contextlib.suppress(MediaError):  # a menu may name what cannot be read: nobody is bound to boot that entry
+        head = files.read_head(path, _HEAD_BYTES)
+    at = int.from_bytes(head[0x3C:0x40], "little")
+    if not head.startswith(b"MZ") or head[at : at + 4] != b"PE\0\0":
+        return None
+    return _MACHINES.get(int.from_bytes(head[at + 4 : at + 6], "little"))
 
 
 def _menu_files(paths: Iterable[str], firmware: Firmware) -> list[str]:

@@ -133,6 +133,12 @@ class IsoFiles:
         self.copy(path, out, limit_bytes=limit_bytes)
         return out.getvalue()
 
+    def read_head(self, path: str, size_bytes: int) -> bytes:
+        """Give the first bytes of the file `path`, all of a shorter one. Raises MediaError where it is missing."""
+        stored = self._resolve(path)
+        with _foreign_errors(self._path), self._disc.open_file_from_iso(**{self._names: stored}) as file:
+            return file.read(size_bytes)
+
     def copy(self, path: str, out: BinaryIO, *, limit_bytes: int) -> int:
         """Write the content of the file `path` to `out` and give its size. Raises as `read` does."""
         stored = self._resolve(path)

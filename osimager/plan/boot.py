@@ -6,9 +6,9 @@ import dataclasses
 import re
 from collections.abc import Sequence
 
-from osimager.arch import Firmware
+from osimager.arch import Arch, Firmware
 from osimager.config.sections import Rung
-from osimager.errors import MediaError
+from osimager.errors import MediaError, Place
 from osimager.holes import ANSWER_URL, find_holes
 from osimager.plan.facts import MediaFacts, MenuEntry
 from osimager.plan.model import BootPlan, BuildPlan
@@ -17,8 +17,9 @@ from osimager.plan.model import BootPlan, BuildPlan
 def complete_boot(plan: BuildPlan, media: MediaFacts) -> BuildPlan:
     """Give the plan with its direct boot completed from the ISO's own menu; other rungs need nothing of it.
 
-    Raises MediaError where it has none, and typing is no way either.
+    Raises MediaError where it has none, and typing is no way either; and for an ISO of another architecture.
     """
+    check_arch(media, plan.machine.arch)
     boot = plan.install.boot
     if boot.rung is not Rung.DIRECT:
         return plan
@@ -29,6 +30,17 @@ def complete_boot(plan: BuildPlan, media: MediaFacts) -> BuildPlan:
     line = make_command_line(entry.arguments, boot.arguments, boot.drop)
     boot = dataclasses.replace(boot, reason=reason, kernel=entry.kernel, initrds=entry.initrds, command_line=line)
     return dataclasses.replace(plan, install=dataclasses.replace(plan.install, boot=boot))
+
+
+def check_arch(media: MediaFacts, arch: Arch) -> None:
+    """Raise MediaError for an ISO that a machine of `arch` cannot start from; one of x86_64 starts a 32-bit one too."""
+    startable = {arch, Arch.I386} if arch is Arch.X86_64 else {arch}
+    if media.arches and startable.isdisjoint(media.arches):
+        raise MediaError(
+            f"this is the wrong ISO: it is for {' and '.join(media.arches)}, and the machine is {arch}",
+            where=Place(media.path),
+            hint=f"name one for {arch} with --iso, or build this one with --arch {media.arches[0]}",
+        )
 
 
 def _typed_instead(plan: BuildPlan, missing: MediaError) -> BuildPlan:

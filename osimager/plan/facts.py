@@ -86,10 +86,14 @@ class MenuEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MediaFacts:
-    """An installer ISO on this host. `verified`: it matched a checksum that was known before."""
+    """An installer ISO on this host. `verified`: it matched a checksum that was known before.
+
+    `arches`: what its kernels or loaders are made for; none where it cannot be told.
+    """
 
     path: Path
     sha256: str
     verified: bool
     volume_id: str
     entries: tuple[MenuEntry, ...]
+    arches: tuple[Arch, ...] = ()

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from osimager.arch import Firmware
+from osimager.arch import Arch, Firmware
 from osimager.errors import MediaError
 from osimager.media.iso import check_volume_id, extract_boot_files, inspect_iso
 from osimager.media.seed import make_seed
@@ -108,6 +108,38 @@ def test_an_iso_without_a_linux_menu_is_no_error(tmp_path: Path) -> None:
     facts = inspect_iso(make_iso(tmp_path / "x.iso", {"setup.exe": b"MZ"}, "-J"))
     assert facts.entries == ()
     assert "no boot menu" in facts.notes[0]
+
+
+def pe(machine: int) -> bytes:
+    """The beginning of a PE file, as a kernel with an EFI stub has it: the offset of its header stands at 0x3C."""
+    return (
+        b"MZ".ljust(0x3C, b"\0")
+        + (0x80).to_bytes(4, "little")
+        + bytes(0x40)
+        + b"PE\0\0"
+        + machine.to_bytes(2, "little")
+    )
+
+
+@pytest.mark.parametrize(
+    ("files", "arches"),
+    [
+        ({"k": pe(0xAA64)}, (Arch.AARCH64,)),
+        ({"k": pe(0x8664), "EFI/BOOT/BOOTIA32.EFI": pe(0x14C)}, (Arch.X86_64,)),
+        ({"k": b"\x1f\x8b", "EFI/boot/bootaa64.efi": pe(0xAA64), "EFI/boot/grubaa64.efi": pe(0xAA64)}, (Arch.AARCH64,)),
+        ({"EFI/BOOT/BOOTX64.EFI": pe(0x8664), "EFI/BOOT/BOOTAA64.EFI": pe(0xAA64)}, (Arch.AARCH64, Arch.X86_64)),
+        ({"k": pe(0x5064)}, ()),
+        ({"k": b"MZ" + b"\xff" * 80}, ()),
+        ({"k": b""}, ()),
+    ],
+    ids=["kernel", "kernel-before-loader", "packed-kernel", "loaders", "riscv", "no-pe", "empty"],
+)
+def test_what_an_iso_is_for_is_read_from_its_kernels_else_its_loaders(
+    tmp_path: Path, files: dict[str, bytes], arches: tuple[Arch, ...]
+) -> None:
+    path = tmp_path / "x.iso"
+    make_seed(path, "X", {"isolinux.cfg": b"label a\nkernel k", **files})
+    assert inspect_iso(path).arches == arches
 
 
 @needs_xorriso
