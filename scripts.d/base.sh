@@ -74,8 +74,8 @@ resize_rootfs: true
 END
     # Debian's package asks this list first, by debconf; ours is the one that holds.
     rm -f /etc/cloud/cloud.cfg.d/90_dpkg.cfg
-    # An installer may have switched it off for its own first boot.
-    rm -f /etc/cloud/cloud-init.disabled
+    # /etc/cloud/cloud-init.disabled, an installer's, stays: the seal removes it. A guest that boots once more between
+    # two steps would ask every cloud for minutes.
 fi
 
 # cloud-init grows partitions and the file systems on them; where the root is a logical volume, what lies between is ours.
