@@ -15,7 +15,7 @@ from osimager.cli.build import run
 from osimager.cli.render import LiveDisplay, PlainLines, is_terminal, write_json
 from osimager.cli.report import report
 from osimager.cli.terminal import open_terminal
-from osimager.events import Sink
+from osimager.events import Sink, Stage
 from osimager.paths import Places
 from osimager.units import format_duration, format_size
 
@@ -55,14 +55,12 @@ def _summarize(outcome: Outcome, *, as_json: bool, verbosity: int, several: bool
     if as_json:
         return
     if verbosity >= 0:
-        times = " · ".join(
-            f"{stage} {format_duration(seconds)}" for stage, seconds in outcome.stages.items() if seconds >= 0.5
-        )
-        click.echo(
-            f"{entry.id}  {format_size(entry.size_bytes)}  {entry.status} in {format_duration(outcome.seconds)}\n"
-            f"  sha256:{entry.sha256}\n  {times}",
-            err=True,
-        )
+        took = format_duration(outcome.seconds)
+        done = f"{entry.status} in {took}" if Stage.PUBLISH in outcome.stages else f"{entry.status}, unchanged ({took})"
+        click.echo(f"{entry.id}  {format_size(entry.size_bytes)}  {done}\n  sha256:{entry.sha256}", err=True)
+        long = [f"{stage} {format_duration(spent)}" for stage, spent in outcome.stages.items() if spent >= 0.5]
+        if long:
+            click.echo(f"  {' · '.join(long)}", err=True)
     click.echo(str(entry.path))
 
 
