@@ -68,6 +68,7 @@ _CLOCK_CELLS = 8  # a clock or a counter on a screen; before a kernel runs, a me
 _SAME_PICTURE_S = 10.0
 _MOVED_ON_LINES = 5
 _MOVED_ON_BYTES = 4 << 20
+_MOVED_ON_WRITES = 4  # looks: a kernel writes what is still in its memory half a minute later, and all at once
 _LEFT_BEHIND = frozenset({Weight.DIALOG, Weight.DOUBT})  # by lines; a loader's error stands though its menu comes back
 _TAIL_LINES = 40
 _REMEMBERED_LINES = 400
@@ -108,7 +109,8 @@ class _Suspicion:
     rule: Rule
     line: str
     since: float
-    disk_bytes: int | None = None  # at the first look after it: earlier ones lag behind the console
+    disk: tuple[int, int] | None = None  # read and written by the first look after it: earlier ones lag behind
+    writes_after: int = 0
     lines_after: int = 0
 
 
@@ -322,15 +324,19 @@ class Diagnostician:
     def _take_disk(self, read: int, written: int, now: float) -> None:
         if written >= _WRITTEN_BYTES:
             self._climb(Proof.DISK, now)
+        is_writing = written - self._written > _DISK_NOISE_BYTES
         if read + written - self._read - self._written > _DISK_NOISE_BYTES:
             self._read, self._written = read, written
             self._go_on(now)
         held = self._suspicion
         if held is None or held.rule.weight is Weight.FINAL:
             return
-        if held.disk_bytes is None:
-            held.disk_bytes = read + written
-        elif read + written - held.disk_bytes > _MOVED_ON_BYTES:
+        if held.disk is None:
+            held.disk = read, written
+            return
+        held.writes_after += is_writing
+        has_written = held.writes_after >= _MOVED_ON_WRITES and written - held.disk[1] > _MOVED_ON_BYTES
+        if has_written or read - held.disk[0] > _MOVED_ON_BYTES:
             self._suspicion = None
 
     def _take_try(self, outcome: str, now: float) -> None:

@@ -71,6 +71,30 @@ def test_waiting_is_no_cause_while_the_disk_is_written() -> None:
     assert cause_of(thinker.diagnose(110, Load(0.02))) == "question"
 
 
+def test_writing_what_is_left_in_memory_is_no_moving_on() -> None:
+    """A full disk's last pages, half a minute after the dialog: seen with debian-installer."""
+    full = 3 << 30
+    thinker = feed(
+        (9, serial(KERNEL)),
+        (110, serial("cat: write error: No space left on device")),
+        (110, serial("  ┌─── [!!] Finish the installation ───")),
+        *((at, DiskActivity(0, full)) for at in range(111, 140, 5)),
+        *((at, DiskActivity(0, full + (5 << 20))) for at in range(141, 170, 5)),
+    )
+    assert thinker.diagnose(185, Load(0.02)) is None
+    assert cause_of(thinker.diagnose(187, Load(0.02))) == "disk-full"
+    assert cause_of(thinker.diagnose(242, Load(0.9))) == "disk-full"
+
+
+def test_dialog_is_forgotten_when_the_disk_is_written_on_and_on() -> None:
+    thinker = feed(
+        (9, serial(KERNEL)),
+        (10, serial("[!] Partition disks")),
+        *((at, DiskActivity(0, at << 20)) for at in range(11, 40, 5)),
+    )
+    assert thinker.diagnose(170, Load(0.9)) is None
+
+
 def test_dialog_is_named_though_the_processor_is_busy_but_later() -> None:
     thinker = feed((9, serial(KERNEL)), (10, serial("[!] Partition disks")))
     assert thinker.diagnose(109, Load(1.0)) is None
