@@ -422,7 +422,7 @@ class _Watch:
         self._machine = machine
         self._env = env
         self._thinker = Diagnostician(env.clock.monotonic(), ladder, machine.accelerator)
-        self._cpu = _CpuMeter(machine.pid)
+        self._cpu = _CpuMeter(Path(f"/proc/{machine.pid}"))
         self._load = Load(None)
         self._looks = 0
         self._next_look = env.clock.monotonic()
@@ -465,11 +465,15 @@ class _Watch:
 
 class _CpuMeter:
     """How much of one core a process wanted over the last half minute, by proc(5): what it used, and what its threads
-    waited for on a busy host, where the kernel counts that. None where nothing is known."""
+    waited for on a busy host, where the kernel counts that. None where nothing is known.
 
-    def __init__(self, pid: int) -> None:
-        self._process = Path(f"/proc/{pid}")
-        self._samples: deque[tuple[float, float, float]] = deque(maxlen=int(30 / LOOK_S) + 1)
+    Only threads that were there all the time count as waiting: those that read and write for a disk come and go by the
+    dozen, wait for seconds taken together, and compute nothing; a processor's thread stays.
+    """
+
+    def __init__(self, process: Path) -> None:
+        self._process = process
+        self._samples: deque[tuple[float, float, dict[str, float]]] = deque(maxlen=int(30 / LOOK_S) + 1)
 
     def measure(self, now: float) -> float | None:
         """Take a sample and give the share."""
@@ -477,17 +481,20 @@ class _CpuMeter:
             self._samples.append((now, self._read_used_s(), self._read_waited_s()))
             first_at, first_used_s, first_waited_s = self._samples[0]
             _, used_s, waited_s = self._samples[-1]
-            if now > first_at:  # threads that have ended take their waiting with them
-                return (used_s - first_used_s + max(0.0, waited_s - first_waited_s)) / (now - first_at)
+            if now > first_at:
+                stayed = first_waited_s.keys() & waited_s.keys()
+                waits_s = sum(waited_s[thread] - first_waited_s[thread] for thread in stayed)
+                return (used_s - first_used_s + waits_s) / (now - first_at)
         return None
 
     def _read_used_s(self) -> float:
         fields = (self._process / "stat").read_text("ascii").rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
-    def _read_waited_s(self) -> float:
-        waited_s = 0.0
+    def _read_waited_s(self) -> dict[str, float]:
+        """Give each thread's."""
+        waited_s = {}
         for file in self._process.glob("task/*/schedstat"):
             with contextlib.suppress(OSError):  # the thread has ended meanwhile
-                waited_s += int(file.read_text("ascii").split()[1]) / 1e9
+                waited_s[file.parent.name] = int(file.read_text("ascii").split()[1]) / 1e9
         return waited_s

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from pathlib import Path
+
 import pytest
 
 from osimager.events import (
@@ -17,7 +21,7 @@ from osimager.events import (
 )
 from osimager.machine.causes import StuckGuest
 from osimager.machine.ladder import CONTINUED, SYSTEM, Ladder, Proof, installer_ladder
-from osimager.machine.watch import PATIENCE, Diagnostician, Load
+from osimager.machine.watch import PATIENCE, Diagnostician, Load, _CpuMeter
 from osimager.plan.facts import Accelerator
 
 INSTALLER = installer_ladder(serves_answers=True)
@@ -306,3 +310,25 @@ def test_guest_that_restarts_for_ever_is_in_a_loop_though_it_writes() -> None:
 def test_answer_that_was_refused_is_told_with_the_question() -> None:
     thinker = feed((5, AnswerRefused("/x/preseed.cfg")), (10, serial("[!!] Select a language")))
     assert "/x/preseed.cfg" in str(thinker.diagnose(60, Load(0.0)))
+
+
+def write_process(process: Path, *, used_s: float, waited_s: dict[str, float]) -> None:
+    """Write what proc(5) says of a process, its name as awkward as it may be."""
+    shutil.rmtree(process, ignore_errors=True)
+    for thread, seconds in waited_s.items():
+        (process / "task" / thread).mkdir(parents=True)
+        (process / "task" / thread / "schedstat").write_text(f"5 {int(seconds * 1e9)} 7\n")
+    ticks = int(used_s * os.sysconf("SC_CLK_TCK"))
+    (process / "stat").write_text(f"1 (a) b) S {'0 ' * 10}{ticks} 0 0\n")
+
+
+def test_threads_that_come_and_go_make_no_guest_busy_and_hide_none_that_is(tmp_path: Path) -> None:
+    resting, starved = _CpuMeter(tmp_path / "resting"), _CpuMeter(tmp_path / "starved")
+    write_process(tmp_path / "resting", used_s=10, waited_s={"1": 4})
+    write_process(tmp_path / "starved", used_s=10, waited_s={"1": 4, "disk": 60})
+    assert resting.measure(0) is None
+    assert starved.measure(0) is None
+    write_process(tmp_path / "resting", used_s=10.1, waited_s={"1": 4.5, "disk": 20})
+    write_process(tmp_path / "starved", used_s=10.5, waited_s={"1": 30})
+    assert resting.measure(30) == pytest.approx(0.02)
+    assert starved.measure(30) == pytest.approx(26.5 / 30)
