@@ -312,23 +312,39 @@ def test_answer_that_was_refused_is_told_with_the_question() -> None:
     assert "/x/preseed.cfg" in str(thinker.diagnose(60, Load(0.0)))
 
 
-def write_process(process: Path, *, used_s: float, waited_s: dict[str, float]) -> None:
-    """Write what proc(5) says of a process, its name as awkward as it may be."""
+def write_process(process: Path, *, used_s: float, threads: dict[str, tuple[float, float]]) -> None:
+    """Write what proc(5) says of a process, its name as awkward as it may be; of a thread what it used and waited."""
     shutil.rmtree(process, ignore_errors=True)
-    for thread, seconds in waited_s.items():
+    for thread, (ran_s, waited_s) in threads.items():
         (process / "task" / thread).mkdir(parents=True)
-        (process / "task" / thread / "schedstat").write_text(f"5 {int(seconds * 1e9)} 7\n")
+        (process / "task" / thread / "schedstat").write_text(f"{int(ran_s * 1e9)} {int(waited_s * 1e9)} 7\n")
+    process.mkdir(exist_ok=True)
     ticks = int(used_s * os.sysconf("SC_CLK_TCK"))
     (process / "stat").write_text(f"1 (a) b) S {'0 ' * 10}{ticks} 0 0\n")
 
 
-def test_threads_that_come_and_go_make_no_guest_busy_and_hide_none_that_is(tmp_path: Path) -> None:
-    resting, starved = _CpuMeter(tmp_path / "resting"), _CpuMeter(tmp_path / "starved")
-    write_process(tmp_path / "resting", used_s=10, waited_s={"1": 4})
-    write_process(tmp_path / "starved", used_s=10, waited_s={"1": 4, "disk": 60})
-    assert resting.measure(0) is None
-    assert starved.measure(0) is None
-    write_process(tmp_path / "resting", used_s=10.1, waited_s={"1": 4.5, "disk": 20})
-    write_process(tmp_path / "starved", used_s=10.5, waited_s={"1": 30})
-    assert resting.measure(30) == pytest.approx(0.02)
-    assert starved.measure(30) == pytest.approx(26.5 / 30)
+NONE = {"main": (0.0, 0.0), "cpu": (0.0, 0.0)}
+
+
+@pytest.mark.parametrize(
+    ("used_s", "threads", "least", "most"),
+    [
+        pytest.param(0.5, {"main": (0.1, 14.0), "cpu": (0.2, 17.0)}, 0.0, 0.05, id="rests, and waits for each turn"),
+        pytest.param(3.5, {"main": (0.4, 21.0), "cpu": (3.0, 26.7)}, 0.9, 1.1, id="computes, and is starved"),
+        pytest.param(0.2, {"main": (0.0, 2.0), "cpu": (0.2, 29.7)}, 0.6, 0.7, id="computes, and has hardly a turn"),
+        pytest.param(24.0, {"main": (1.0, 0.0), "cpu": (23.0, 0.0)}, 0.8, 0.8, id="computes"),
+        pytest.param(0.5, {**NONE, "disk": (0.2, 29.0)}, 0.0, 0.05, id="rests, and its disk has been written"),
+        pytest.param(24.0, {}, 0.8, 0.8, id="its kernel does not count"),
+    ],
+)
+def test_busy_host_makes_no_guest_busy_and_hides_none_that_is(
+    used_s: float, threads: dict[str, tuple[float, float]], least: float, most: float, tmp_path: Path
+) -> None:
+    """The first two as measured with twelve processes for each core."""
+    meter = _CpuMeter(tmp_path / "process")
+    write_process(tmp_path / "process", used_s=0, threads=NONE if threads else {})
+    assert meter.measure(0) is None
+    write_process(tmp_path / "process", used_s=used_s, threads=threads)
+    share = meter.measure(30)
+    assert share is not None
+    assert least - 0.001 <= share <= most + 0.001
