@@ -112,7 +112,7 @@ def test_step_that_fails_ends_the_build_with_its_place(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("arch", ["x86_64", "aarch64"])
 def test_real_debian_installer_fetches_the_preseed_and_asks_nothing_up_to_the_mirror(arch: str) -> None:
-    """It cannot go on here: the mirror's udebs are not served. Its console says how far it came."""
+    """It is ended there: not every mirror has the udebs of its kernel. Its console says how far it came."""
     with started("build", "debian-12", "--arch", arch, "--iso", "debian-12-netboot", "--no-verify", "--json") as child:
         wait_for_event(child, lambda event: event["kind"] == "answer_fetched")
         asked: list[str] = []
