@@ -23,6 +23,7 @@ from osimager.machine.qemu import MachineRun, QemuMachine, start_machine
 from osimager.machine.tap import open_tap
 from osimager.plan.model import BridgeNetwork, DeviceOverride, DiskShape, MachineShape, NicShape
 from osimager.proc import open_child, run_tool
+from tests.guest.lab import run
 
 _NEW_NETWORK = 0x40000000
 pytestmark = [
@@ -54,7 +55,7 @@ def network(needs: Callable[[str], Path]) -> Iterator[Path]:
 async def serving_dhcp(dnsmasq: Path, folder: Path) -> AsyncIterator[None]:
     leases = folder / "leases"
     argv: list[str | Path] = [dnsmasq, "--keep-in-foreground", "--port=0", "--interface=br0", "--bind-interfaces"]
-    argv += ["--dhcp-range=192.168.99.50,192.168.99.60", f"--dhcp-leasefile={leases}", "--conf-file=/dev/null"]
+    argv += ["--dhcp-range=192.168.99.50,192.168.99.59", f"--dhcp-leasefile={leases}", "--conf-file=/dev/null"]
     argv += ["--dhcp-boot=none.efi", "--enable-tftp", f"--tftp-root={folder}", "--user=root"]
     async with open_child([*argv, f"--pid-file={folder / 'dnsmasq.pid'}"]):
         yield
@@ -125,3 +126,22 @@ async def test_two_cards_on_one_bridge_have_their_own_taps(network: Path) -> Non
 async def test_bridge_that_is_none_is_refused_by_name(name: str, network: Path) -> None:
     with contextlib.ExitStack() as stack, pytest.raises(PrerequisiteError, match=name):
         await open_tap(name, stack)
+
+
+@pytest.mark.full
+@pytest.mark.needs("mmdebstrap", "xorriso")
+async def test_whole_image_is_built_on_a_bridge(network: Path, needs: Callable[[str], Path], tmp_path: Path) -> None:
+    """Nothing here forwards to the guest: it is installed from a seed, and found where dnsmasq's lease puts it."""
+    profiles = tmp_path / "specs/profiles"
+    profiles.mkdir(parents=True)
+    (profiles / "bridged.yml").write_text("machine: {bridge: br0}\n")
+    look = tmp_path / "look.sh"
+    look.write_text("#!/bin/sh\nip -4 -o addr show scope global\n")
+    words = ("--arch", "x86_64", "--accel", "tcg", "--iso", "debian-12-made", "--profile", "bridged", "--step", look)
+    async with serving_dhcp(needs("dnsmasq"), tmp_path):
+        ran = run("build", "debian-12", *words, "--force", "--no-verify", "--json", cwd=tmp_path, deadline_s=1800)
+    assert ran.status == 0, ran.err
+    assert ran.of_kind("answer_fetched") == []
+    assert any("192.168.99.5" in event["text"] for event in ran.of_kind("output_line") if event["source"] == "look")
+    assert ran.of_kind("image_published")
+    assert "osimager" not in await list_interfaces(network)
