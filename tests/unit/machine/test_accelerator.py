@@ -74,7 +74,6 @@ async def test_kvm_that_runs_the_probe_is_taken(tmp_path: Path) -> None:
         (HANG, "hung: no sign of its first instruction"),
         (HANG_LATER, "hung: no sign of l"),
         (DIE, "Device or resource busy"),
-        (DAWDLE, "hung: no sign of l"),
     ],
 )
 async def test_kvm_that_does_not_is_passed_over_and_why_is_kept(under_kvm: str, reason: str, tmp_path: Path) -> None:
