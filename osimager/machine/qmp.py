@@ -66,13 +66,15 @@ class Qmp:
 
     def __init__(self, on_event: OnEvent) -> None:
         self._client = QMPClient("osimager")
+        self._heard: _HeardOut | None = None
         self._client.events.accept = lambda event: False  # type: ignore[method-assign]  # it would keep them all
         self._client.register_listener(_Forwarder(on_event))
 
     async def connect(self, ours: socket.socket) -> None:
-        """Greet QEMU at the other end of the socketpair; the socket is the connection's from now on."""
+        """Greet QEMU at the other end of the socketpair; the socket is the connection's from now on, until `close`."""
+        self._heard = _HeardOut(fileno=ours.detach())
         try:
-            await self._client.connect(_HeardOut(fileno=ours.detach()))
+            await self._client.connect(self._heard)
         except (QMPError, EOFError, OSError, AssertionError) as exc:
             # The assertion is the library's own, where QEMU ends right after its greeting.
             raise GuestGone(f"QEMU did not answer on its monitor: {exc}") from exc
@@ -115,6 +117,8 @@ class Qmp:
         """Let go of the connection; never raises."""
         with contextlib.suppress(Exception):
             await self._client.disconnect()
+        if self._heard is not None:  # the library lets it fall where it is cancelled before it has begun
+            self._heard.close()
 
 
 def render_detail(data: Mapping[str, object]) -> str:

@@ -70,7 +70,7 @@ class Channels:
     """How the runner talks to the machine: inherited descriptors, and what the machine does at its end.
 
     `config_fd` is read for a direct boot; `taps` are the descriptors of the bridged cards, in order; `ram_fd` is the
-    guest's memory. `stopped`: the guest waits for QMP's `cont`; `incoming`: for a saved state.
+    guest's memory. The guest waits for QMP's `cont`; with `incoming`, for a saved state before that.
     """
 
     qmp_fd: int
@@ -81,7 +81,6 @@ class Channels:
     ends_on_reset: bool = False
     display: Display = Display.NONE
     vnc_socket: Path | None = None
-    stopped: bool = False
     ram_fd: int | None = None
     incoming: bool = False
 
@@ -242,8 +241,7 @@ def _base(shape: MachineShape, host: HostFacts, channels: Channels) -> Iterator[
     yield Argument("action", f"reboot={reboot},shutdown=poweroff,panic=pause", "action")
     if host.system == "Linux" and host.qemu.sandbox:
         yield Argument("sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny", "sandbox")
-    if channels.stopped:
-        yield Argument("S")
+    yield Argument("S")  # QMP tells of nothing that happens before it is greeted: a guest could be off by then
     if channels.incoming:
         yield Argument("incoming", "defer", "incoming")
     if channels.config_fd is not None:

@@ -26,6 +26,7 @@ from osimager.machine.firmware import make_variables
 from osimager.machine.host import doctor_report, inspect_host, inspect_qemu
 from osimager.machine.ladder import SYSTEM
 from osimager.machine.qemu import DirectBoot, MachineRun, QemuMachine, start_machine
+from osimager.machine.qmp import Qmp
 from osimager.machine.watch import watch_machine
 from osimager.plan.facts import Accelerator, HostFacts
 from osimager.plan.model import DeviceOverride, DiskShape, MachineShape, NicShape, UserNetwork
@@ -105,6 +106,21 @@ async def test_power_off_ends_a_machine(env: Env, host: HostFacts, events: list[
         assert await machine.wait_end() is EndReason.GUEST_SHUTDOWN
         with pytest.raises(GuestGone):
             await machine.screenshot(env.workspace / "late.png")
+    assert ended(events) == ["guest-shutdown"]
+
+
+async def test_power_off_is_heard_however_late_the_monitor_is_greeted(
+    env: Env, host: HostFacts, events: list[Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    greet = Qmp.connect
+
+    async def greet_late(self: Qmp, ours: socket.socket) -> None:
+        await asyncio.sleep(2)  # this guest needs a quarter of it to be off
+        await greet(self, ours)
+
+    monkeypatch.setattr(Qmp, "connect", greet_late)
+    async with asyncio.timeout(LIMIT_S), start_machine(make_run(env, host, tiny.SHUTDOWN), env) as machine:
+        assert await machine.wait_end() is EndReason.GUEST_SHUTDOWN
     assert ended(events) == ["guest-shutdown"]
 
 

@@ -48,3 +48,20 @@ async def test_last_event_is_heard_though_a_command_was_on_its_way(steps: int) -
     await qmp.wait_closed()
     await qmp.close()
     assert heard == [("SHUTDOWN", SHUTDOWN["data"])]
+
+
+@pytest.mark.parametrize("steps", range(6))  # of the loop: not begun, connecting, greeted, asked for what it can
+async def test_socket_is_closed_whenever_the_greeting_is_cancelled(steps: int) -> None:
+    qmp = Qmp(lambda name, data: None)
+    ours, peer = socket.socketpair()
+    say(peer, GREETING)
+    connecting = asyncio.create_task(qmp.connect(ours))
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    connecting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await connecting
+    await qmp.close()
+    ours.close()
+    with peer, pytest.raises((BrokenPipeError, ConnectionResetError)):
+        peer.send(b"?")
