@@ -19,14 +19,14 @@ from osimager.aio import in_thread
 from osimager.build.copies import Copies
 from osimager.build.credentials import Credentials, read_credentials
 from osimager.build.disks import create_overlay, read_size
-from osimager.build.layers import MACHINE, MEMORY, Content, Layer, LayerStore, NewLayer, read_access
+from osimager.build.layers import Content, Layer, LayerStore, NewLayer, read_access
 from osimager.build.request import CacheUse
 from osimager.env import Env
 from osimager.errors import LockedError, MachineError, OsimagerError
 from osimager.events import Notice, Stage
 from osimager.kept import holding, make_folder
 from osimager.machine.qemu import QemuMachine
-from osimager.machine.snapshot import SavedMemory
+from osimager.machine.ram import CHANGES, MACHINE, MEMORY, SavedMemory
 from osimager.plan.digests import PlanKeys
 from osimager.plan.model import BuildPlan
 
@@ -153,7 +153,7 @@ class BuildLayers:
             drives=layer.drive_bytes,
             steps=layer.index,
             credentials=read_credentials(read_access(layer, self._store), self._env),
-            saved=SavedMemory(layer.folder / MACHINE, layer.folder / MEMORY) if fits else None,
+            saved=SavedMemory(layer.folder / MACHINE, self._store.ram_of(layer)) if fits else None,
         )
 
     @property
@@ -237,11 +237,11 @@ class BuildLayers:
         if not self._memory_key:
             return ""
         try:
-            await machine.save(SavedMemory(folder / MACHINE, folder / MEMORY))
+            await machine.save(folder)
         except (MachineError, OSError) as exc:
             self._env.emit(Notice(f"the guest's memory is not kept from here on: {exc}", "warning"))
             self._memory_key = ""
-            for name in (MACHINE, MEMORY):
+            for name in (MACHINE, MEMORY, CHANGES):
                 (folder / name).unlink(missing_ok=True)
         return self._memory_key
 

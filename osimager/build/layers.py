@@ -1,10 +1,11 @@
 """The cache of layers: a folder each, found by its digest, never changed once it is published (design.md, "Layers").
 
-`layers/DIGEST.NONCE/` holds `DRIVE.qcow2` for each of the machine's drives, `machine` and `memory` where the guest's
-memory was saved too, `access.json` (0600, the installed disk's only: the build's own way in) and `layer.json`, which is
-written last: a folder without it was never published. A qcow2 names the one below it relative to itself. Compressed
-copies of drives (`build/copies`) come and go in the folder, and are no part of the layer. Who uses a layer holds a
-shared `flock` on its file `held`, which dies with the process; what can be locked alone is nobody's.
+`layers/DIGEST.NONCE/` holds `DRIVE.qcow2` for each of the machine's drives; where the guest's memory was saved too,
+`machine` and `memory`, or `memory-changes` on that of the layer below; `access.json` (0600, the installed disk's only:
+the build's own way in); and `layer.json`, which is written last: a folder without it was never published. A qcow2 names
+the one below it relative to itself. Compressed copies of drives (`build/copies`) come and go in the folder, and are no
+part of the layer. Who uses a layer holds a shared `flock` on its file `held`, which dies with the process; what can be
+locked alone is nobody's.
 """
 
 from __future__ import annotations
@@ -24,13 +25,15 @@ from pathlib import Path
 
 from osimager.events import Stage
 from osimager.kept import PARTIAL_PREFIX, locked, make_folder, sync_path, write_kept
+from osimager.machine.ram import CHANGES, MACHINE, MEMORY
 from osimager.paths import Places
 from osimager.plan.digests import Inputs, StageKey
 
-ACCESS, MACHINE, MEMORY = "access.json", "machine", "memory"
+ACCESS = "access.json"
 COPY = ".compressed"  # in the name of what is no part of the layer, and may be missing
 _RECORD, _HELD, _GONE, _LOCKS = "layer.json", "held", ".gone-", "locks"
-_VERSION = 1
+_SAVED = (MACHINE, MEMORY, CHANGES)
+_VERSION = 2
 _MOST_LIMIT_BYTES = 50 << 30
 
 
@@ -142,8 +145,8 @@ class NewLayer:
         for path in sorted(self.folder.iterdir()):
             if path.name in (_HELD, _RECORD) or COPY in path.name or path.name.startswith(PARTIAL_PREFIX):
                 continue
-            sync_path(path, mode=0o600 if path.name in (ACCESS, MACHINE, MEMORY) else 0o400)
-            files[path.name] = KeptFile.of(path, hashed=path.name not in (MACHINE, MEMORY))
+            sync_path(path, mode=0o600 if path.name in (ACCESS, *_SAVED) else 0o400)
+            files[path.name] = KeptFile.of(path, hashed=path.name not in _SAVED)
         layer = Layer(
             folder=self.folder,
             digest=self.key.digest,
@@ -184,8 +187,20 @@ class LayerStore:
                 with ExitStack() as held:
                     if self._hold_chain(layer, held):
                         holds.enter_context(held.pop_all())
-                        return layer if _is_memory_whole(layer) else dataclasses.replace(layer, memory="")
+                        return layer if self._is_memory_whole(layer) else dataclasses.replace(layer, memory="")
         return None
+
+    def below(self, layer: Layer) -> Layer | None:
+        """Give the layer that `layer` stands on; None: it stands on none, or that has gone."""
+        return _load(self.folder / layer.parent / _RECORD) if layer.parent else None
+
+    def ram_of(self, layer: Layer) -> tuple[Path, ...]:
+        """Give the files that a held layer's saved RAM is put together from, the whole one first."""
+        if CHANGES not in layer.files:
+            return (layer.folder / MEMORY,) if MEMORY in layer.files else ()
+        below = self.below(layer)
+        assert below is not None, "held layers have what they stand on"
+        return (*self.ram_of(below), layer.folder / CHANGES)
 
     def is_published(self, parent: str) -> bool:
         """Tell whether a layer in the making may be published on `parent`: that is there, or there is to be none."""
@@ -284,12 +299,12 @@ class LayerStore:
     def _hold_chain(self, layer: Layer, held: ExitStack) -> bool:
         """Hold `layer` and all below it, and tell whether all disks are whole. What is damaged is never found again."""
         held.callback(os.close, _lock(layer.folder / _HELD, fcntl.LOCK_SH))
-        disks = {name: kept for name, kept in layer.files.items() if name not in (MACHINE, MEMORY)}
+        disks = {name: kept for name, kept in layer.files.items() if name not in _SAVED}
         if not all(kept.is_still(layer.folder / name) for name, kept in disks.items()):
             (layer.folder / _RECORD).unlink(missing_ok=True)
             return False
         if layer.parent:
-            below = _load(self.folder / layer.parent / _RECORD)
+            below = self.below(layer)
             if below is None or not self._hold_chain(below, held):
                 (layer.folder / _RECORD).unlink(missing_ok=True)
                 return False
@@ -297,16 +312,21 @@ class LayerStore:
             os.utime(layer.folder / _RECORD)
         return True
 
-
-def _is_memory_whole(layer: Layer) -> bool:
-    """Tell whether the saved memory is untouched; a copy of the cache has none, since nobody hashes so much."""
-    return all(kept.is_still(layer.folder / name) for name, kept in layer.files.items() if name in (MACHINE, MEMORY))
+    def _is_memory_whole(self, layer: Layer) -> bool:
+        """Tell whether the saved memory is untouched; a copy of the cache has none, since nobody hashes so much."""
+        saved = {name: kept for name, kept in layer.files.items() if name in _SAVED}
+        if not all(kept.is_still(layer.folder / name) for name, kept in saved.items()):
+            return False
+        if CHANGES not in saved:
+            return True
+        below = self.below(layer)
+        return below is not None and below.memory == layer.memory and self._is_memory_whole(below)
 
 
 def read_access(layer: Layer, store: LayerStore) -> dict[str, str]:
     """Give the way into the guest: it is kept with the installed disk that `layer` stands on."""
     while layer.parent:
-        below = _load(store.folder / layer.parent / _RECORD)
+        below = store.below(layer)
         assert below is not None, "held layers have what they stand on"
         layer = below
     access: dict[str, str] = json.loads((layer.folder / ACCESS).read_text(encoding="utf-8"))

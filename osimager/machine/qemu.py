@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import signal
 import socket
@@ -16,7 +17,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from osimager.aio import finish, supervised
+from osimager.aio import finish, in_thread, supervised
 from osimager.arch import Arch, Firmware
 from osimager.env import Env
 from osimager.errors import GuestGone, MachineError, OsimagerError, PrerequisiteError, StageTimeout
@@ -30,10 +31,11 @@ from osimager.machine.orphan import ended_with_us
 from osimager.machine.processor import is_beyond_loader
 from osimager.machine.ps2 import are_keys_taken
 from osimager.machine.qmp import Qmp, render_detail
+from osimager.machine.ram import GuestRam, SavedMemory, open_ram
 from osimager.machine.screen import Frame
 from osimager.machine.serial import SerialLog
 from osimager.machine.sight import Sight
-from osimager.machine.snapshot import SavedMemory, fill_ram, load_memory, open_ram, save_memory
+from osimager.machine.snapshot import load_memory, save_memory
 from osimager.machine.tap import Neighbour, open_taps, with_macs
 from osimager.plan.argv import Channels, Display, MachineFiles, render_argv, render_boot_config, render_overlay
 from osimager.plan.facts import Accelerator, HostFacts
@@ -97,7 +99,7 @@ async def start_machine(run: MachineRun, env: Env) -> AsyncIterator[QemuMachine]
         near_serial, far_serial = _socketpair(stack)
         ram = open_ram(run.shape.memory_mib) if run.savable or run.saved else None
         if ram is not None:
-            stack.callback(os.close, ram)
+            stack.callback(ram.close)
         shape = with_macs(run.shape, env.workspace.name)
         taps, neighbour = await open_taps(shape, stack)
         channels = Channels(
@@ -109,7 +111,7 @@ async def start_machine(run: MachineRun, env: Env) -> AsyncIterator[QemuMachine]
             ends_on_reset=run.ends_on_reset,
             display=run.display,
             vnc_socket=run.vnc_socket,
-            ram_fd=ram,
+            ram_fd=None if ram is None else ram.handle,
             incoming=run.saved is not None,
         )
         files = MachineFiles(disks=run.disks, cds=run.cds, variables=run.variables, fast_and_unsafe=run.fast_and_unsafe)
@@ -128,7 +130,7 @@ async def start_machine(run: MachineRun, env: Env) -> AsyncIterator[QemuMachine]
             env.emit(MachineStarted(run.role, child.pid, argv))
             machine = QemuMachine(run, env, child, log, ram=ram, neighbour=neighbour)
             if ram is not None and run.saved is not None:
-                await fill_ram(ram, run.saved)  # while QEMU starts: it looks at its memory when it is told to load
+                await in_thread(functools.partial(ram.load, run.saved.ram))  # QEMU looks at it when it is told to load
             reader, writer = await asyncio.open_connection(sock=near_serial)
             log.connect(writer)
             try:
@@ -167,7 +169,7 @@ class QemuMachine:
         child: asyncio.subprocess.Process,
         log: SerialLog,
         *,
-        ram: int | None = None,
+        ram: GuestRam | None = None,
         neighbour: Neighbour | None = None,
     ) -> None:
         self._run = run
@@ -334,9 +336,12 @@ class QemuMachine:
             await self._qmp.execute("blockdev-snapshot", {"node": before, "overlay": after})
             self._nodes[drive] = after
 
-    async def save(self, to: SavedMemory) -> None:
-        """Write the memory of a paused guest. Raises MachineError where this QEMU cannot."""
-        await save_memory(self._qmp, self._ram, to)
+    async def save(self, folder: Path) -> None:
+        """Write the memory of a paused guest, or what of it has changed since the last time, as files in `folder`.
+
+        Raises MachineError where this QEMU cannot, OSError.
+        """
+        await save_memory(self._qmp, self._ram, folder)
 
     async def _go_on(self) -> None:
         with contextlib.suppress(GuestGone):  # the supervisor tells of it

@@ -16,9 +16,10 @@ from pathlib import Path
 import filelock  # noqa: F401  loaded before the fork, not after it
 
 from osimager.arch import Arch, Firmware
-from osimager.build.layers import MACHINE, MEMORY, Content, Layer, LayerStore
+from osimager.build.layers import Content, Layer, LayerStore
 from osimager.errors import OsimagerError
 from osimager.events import Stage
+from osimager.machine.ram import CHANGES, MACHINE, MEMORY
 from osimager.paths import Places
 from osimager.plan.digests import StageKey
 from osimager.registry.entry import Entry, IsoRecord
@@ -55,7 +56,7 @@ def make_layer(home: Path, number: int, *, on: Layer | None = None, memory: str 
             new.write_access({"key": "the key", "password": "the password", "password_crypt": "its hash"})
         if memory:
             (new.folder / MACHINE).write_bytes(b"stream" * 1000)
-            (new.folder / MEMORY).write_bytes(b"ram" * 10_000)
+            (new.folder / (CHANGES if on and on.memory else MEMORY)).write_bytes(b"ram" * 10_000)
         return new.publish(
             Content(
                 stage=Stage.PROVISION if on else Stage.INSTALL,

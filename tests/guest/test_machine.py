@@ -27,6 +27,7 @@ from osimager.machine.host import doctor_report, inspect_host, inspect_qemu
 from osimager.machine.ladder import SYSTEM
 from osimager.machine.qemu import DirectBoot, MachineRun, QemuMachine, start_machine
 from osimager.machine.qmp import Qmp
+from osimager.machine.ram import CHANGES, MACHINE, MEMORY, SavedMemory
 from osimager.machine.watch import watch_machine
 from osimager.plan.facts import Accelerator, HostFacts
 from osimager.plan.model import DeviceOverride, DiskShape, MachineShape, NicShape, UserNetwork
@@ -445,6 +446,25 @@ async def test_console_is_fanned_out_and_can_be_typed_into(env: Env, host: HostF
         assert await one.read() == b""
         one_out.close()
         assert not path.exists()
+
+
+async def test_guest_goes_on_from_a_memory_and_the_changes_of_it(env: Env, host: HostFacts, tmp_path: Path) -> None:
+    run = dataclasses.replace(make_run(env, host, tiny.REMEMBER_SERIAL), savable=True)
+    folders = [tmp_path / name for name in ("whole", "first", "second")]
+    async with asyncio.timeout(LIMIT_S), start_machine(run, env) as machine:
+        await wait_for_line(machine, "hello")
+        for folder, typed, said in zip(folders, "abc", ("a", "ab", "abc"), strict=True):
+            machine.serial.write(typed.encode())
+            await wait_for_line(machine, said)
+            folder.mkdir()
+            async with machine.paused():
+                await machine.save(folder)
+    saved = SavedMemory(folders[-1] / MACHINE, (folders[0] / MEMORY, folders[1] / CHANGES, folders[2] / CHANGES))
+    assert all(file.stat().st_size < 10 << 20 for file in saved.ram[1:])
+    run = dataclasses.replace(run, saved=saved, serial_log=env.workspace / "again.log")
+    async with asyncio.timeout(LIMIT_S), start_machine(run, env) as machine:
+        machine.serial.write(b"d")
+        await wait_for_line(machine, "abcd")
 
 
 async def test_probe_guest_runs_under_tcg_and_a_hang_is_named(host: HostFacts) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from osimager.build.layers import MACHINE, MEMORY
+from osimager.machine.ram import CHANGES, MACHINE, MEMORY
 from osimager.redact import MASK
 from tests.cores import find_cores, make_secrets, secrets_line
 from tests.guest.lab import ENVIRONMENT, HOME, OSIMAGER
@@ -141,7 +141,7 @@ def kept_files(home: Path) -> Iterator[tuple[str, str]]:
     """Give every file that is kept, but for guests' disks and memory, ISOs and the user's own configuration."""
     for folder in ("data", "cache"):
         for path in (home / folder).rglob("*"):
-            if path.is_file() and path.suffix not in (".qcow2", ".iso") and path.name not in (MACHINE, MEMORY):
+            if path.is_file() and path.suffix not in (".qcow2", ".iso") and path.name not in (MACHINE, MEMORY, CHANGES):
                 yield str(path.relative_to(home)), path.read_bytes().decode("latin-1")
 
 

@@ -14,6 +14,10 @@ PANIC = bytes.fromhex("ba0505 b001 ee") + HANG  # pvpanic's port: the guest has 
 OBEY_BUTTON = bytes.fromhex("ba0206 b80001 ef ba0006 ed f6c401 74fa") + SHUTDOWN
 # Echo what comes in by the serial port: wait for its line status' data-ready bit, read, write back.
 ECHO_SERIAL = bytes.fromhex("bafd03 ec a801 74fb baf803 ec ee ebf1")
+# Keep what comes in by the serial port in memory, from 9000h, and write back all that came in so far.
+REMEMBER_SERIAL = bytes.fromhex(
+    "bf0090 1e07 bafd03 ec a801 74fb baf803 ec aa be0090 39fe 73ec ac 88c4 bafd03 ec a820 74fb baf803 88e0 ee ebe9"
+)
 # Echo what is typed to the screen, by BIOS call, and to the serial port; an Enter begins a new line on both.
 ECHO_KEYS = bytes.fromhex("b400 cd16 b40e bb0700 cd10 baf803 ee 3c0d 75ed b00a b40e cd10 ee ebe4")
 # Write 1.5 MiB to the first disk, 32 KiB a time, each beginning with this sector (INT 13h, AH=43h); then S5.

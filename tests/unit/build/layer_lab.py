@@ -9,8 +9,9 @@ from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from osimager.build.layers import MACHINE, MEMORY, Content, Layer, LayerStore
+from osimager.build.layers import Content, Layer, LayerStore
 from osimager.events import Stage
+from osimager.machine.ram import CHANGES, MACHINE, MEMORY
 from osimager.paths import Places
 from osimager.plan.digests import StageKey
 
@@ -53,11 +54,12 @@ def publish_layer(
     *,
     on: Layer | None = None,
     memory: str = "",
+    changes: bool = False,
     filled: str = "64k",
     inputs: Mapping[str, str] | None = None,
     digest: int | None = None,
 ) -> Layer:
-    """Publish a layer of one disk, on another where `on` says so; nobody holds it then."""
+    """Publish a layer of one disk, `on` another; nobody holds it then. `changes`: to the memory of that one."""
     index = 0 if on is None else on.index + 1
     key = StageKey(digest=make_digest(number if digest is None else digest), inputs=inputs or {"schema": "1"})
     with store.open_new(key, "" if on is None else on.folder.name) as new:
@@ -67,7 +69,7 @@ def publish_layer(
             new.write_access(WAY_IN)
         if memory:
             (new.folder / MACHINE).write_bytes(b"stream")
-            (new.folder / MEMORY).write_bytes(b"ram")
+            (new.folder / (CHANGES if changes else MEMORY)).write_bytes(b"ram")
         return new.publish(make_content(number, index=index, memory=memory))
 
 

@@ -17,10 +17,11 @@ from pathlib import Path
 import pytest
 
 from osimager.build.layering import BuildLayers, _Owners
-from osimager.build.layers import ACCESS, MACHINE, MEMORY, Layer, LayerStore, find_nearest, is_held, read_access
+from osimager.build.layers import ACCESS, Layer, LayerStore, find_nearest, is_held, read_access
 from osimager.build.request import CacheUse
 from osimager.env import Env
 from osimager.events import Event, Notice
+from osimager.machine.ram import CHANGES, MACHINE, MEMORY
 from osimager.paths import Places
 from osimager.plan.digests import PlanKeys, StageKey
 from tests.unit.build.layer_lab import (
@@ -170,6 +171,44 @@ def test_damaged_memory_leaves_the_disk_which_is_booted(
         assert store.find(make_digest(2), holds, memory="m") == above
 
 
+def test_memory_that_is_changes_is_put_together_from_the_layers_below(store: LayerStore) -> None:
+    disk = publish_layer(store, 1)
+    booted = publish_layer(store, 2, on=disk, memory="m")
+    first = publish_layer(store, 3, on=booted, memory="m", changes=True)
+    second = publish_layer(store, 4, on=first, memory="m", changes=True)
+    with ExitStack() as holds:
+        assert store.find(make_digest(4), holds, memory="m") == second
+        assert store.ram_of(second) == (booted.folder / MEMORY, first.folder / CHANGES, second.folder / CHANGES)
+        assert store.ram_of(booted) == (booted.folder / MEMORY,)
+        assert store.ram_of(disk) == ()
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("name", [MACHINE, CHANGES])
+@pytest.mark.parametrize("at", [1, 2])
+def test_changes_of_a_damaged_memory_are_of_no_use_either(
+    store: LayerStore, name: str, damage: Callable[[Path], None], at: int
+) -> None:
+    layers = [publish_layer(store, 1, memory="m")]
+    for number in (2, 3):
+        layers.append(publish_layer(store, number, on=layers[-1], memory="m", changes=True))
+    damage(layers[at].folder / name)
+    for number, layer in enumerate(layers):
+        with ExitStack() as holds:
+            found = store.find(layer.digest, holds, memory="m")
+            assert found is not None
+            assert (found.folder, found.memory) == (layer.folder, "m" if number < at else "")
+
+
+def test_changes_of_another_machines_memory_are_of_no_use(store: LayerStore) -> None:
+    below = publish_layer(store, 1, memory="another")
+    publish_layer(store, 2, on=below, memory="m", changes=True)
+    with ExitStack() as holds:
+        found = store.find(make_digest(2), holds, memory="m")
+        assert found is not None
+        assert found.memory == ""
+
+
 def test_copied_layer_is_good_by_its_content(store: LayerStore, chain: tuple[Layer, Layer, Layer]) -> None:
     disk = chain[0].folder / DISK
     copy = disk.with_name("copy")
@@ -178,7 +217,7 @@ def test_copied_layer_is_good_by_its_content(store: LayerStore, chain: tuple[Lay
     assert find(store, 3) == chain[2].folder
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"v": 1}', "\0", '{"v": 2}'])
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"v": 2}', "\0", '{"v": 3}'])
 def test_record_that_says_nothing_known_is_no_layer(store: LayerStore, text: str) -> None:
     record = publish_layer(store, 1).folder / "layer.json"
     record.write_text(text)
