@@ -98,6 +98,7 @@ class BuildLayers:
         self._publishing = asyncio.Lock()
         self._wakes = True
         self._top = _Top(env.workspace, 0, None)
+        self._following: asyncio.Future[_Top] | None = None
         self._unkept = 0
         self._drives: Mapping[str, int] = {}
         self._since = env.clock.monotonic()
@@ -205,7 +206,9 @@ class BuildLayers:
         below = base.folder.name if self._is_kept(base.folder) else ""
         self._top = self._open_top(index, below=below)
         self._drives = base.drives
-        return await self._overlay(base.folder, self._top.folder)
+        overlays = await self._overlay(base.folder, self._top.folder)
+        self._prepare_following()
+        return overlays
 
     def keeping(self, machine: QemuMachine) -> Callable[[int], Awaitable[None]]:
         """Give what is to be called with the number of steps done, before the first and after each.
@@ -221,16 +224,36 @@ class BuildLayers:
 
     async def _keep(self, machine: QemuMachine) -> None:
         """Make a layer of what the guest has written, and let it go on in the next one."""
+        assert self._following is not None, "what is kept has drives, and what comes after them"
         top = self._top
-        self._top = following = self._open_top(top.index + 1, below=top.folder.name)
-        overlays = await self._overlay(top.folder, following.folder)
+        self._top = following = await self._following
         async with machine.paused():
-            await machine.move_drives(overlays)
+            await machine.move_drives({name: self.drive(name) for name in self._drives})
             memory = await self._save_memory(machine, top.folder)
         self._publish(top, self._drives, memory=memory)
+        self._prepare_following()
         if following.new is not None:
             await self._try_lock(following.index)
         self._since = self._env.clock.monotonic()
+
+    def _prepare_following(self) -> None:
+        """Make what the guest goes on in after the layer that it writes now, meanwhile: qemu-img takes its time."""
+        top = self._top
+        if top.new is None:
+            return
+        self._following = prepared = asyncio.get_running_loop().create_future()
+
+        async def prepare() -> None:
+            try:
+                following = self._open_top(top.index + 1, below=top.folder.name)
+                await self._overlay(top.folder, following.folder)
+            except (OsimagerError, OSError) as exc:
+                prepared.set_exception(exc)
+                prepared.exception()  # looked at: a build may end before it needs it
+            else:
+                prepared.set_result(following)
+
+        self._owners.publishing.create_task(prepare())
 
     async def _save_memory(self, machine: QemuMachine, folder: Path) -> str:
         """Save the paused guest's memory, and give the key of the machine that it loads into; empty: not saved."""
