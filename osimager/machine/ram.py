@@ -65,17 +65,21 @@ class GuestRam:
     def save(self, folder: Path) -> None:
         """Write a paused guest's RAM into `folder`: MEMORY, or CHANGES of what was loaded or saved before.
 
-        Raises OSError, for a disk that is full say; the next save is a whole one then.
+        Raises OSError, for a disk that is full say: the file is empty then, and the next save is a whole one.
         """
         whole, self._whole = self._whole, None
-        if whole is None:
-            self._changed.clear()
-            whole = self._open(folder / MEMORY, os.O_CREAT | os.O_EXCL | os.O_RDWR)
-            os.ftruncate(whole, os.fstat(self.handle).st_size)
-            _copy_sparse(self.handle, whole)
-        else:
-            self._save_changes(whole, self._open(folder / CHANGES, os.O_CREAT | os.O_EXCL | os.O_RDWR))
-        self._whole = whole
+        handle = self._open(folder / (MEMORY if whole is None else CHANGES), os.O_CREAT | os.O_EXCL | os.O_RDWR)
+        try:
+            if whole is None:
+                self._changed.clear()
+                os.ftruncate(handle, os.fstat(self.handle).st_size)
+                _copy_sparse(self.handle, handle)
+            else:
+                self._save_changes(whole, handle)
+        except BaseException:
+            os.ftruncate(handle, 0)  # we have it open yet: unlinking alone would give no room to the guest's disk
+            raise
+        self._whole = handle if whole is None else whole
 
     def _save_changes(self, whole: int, handle: int) -> None:
         place = 0

@@ -104,16 +104,19 @@ def test_save_that_failed_is_followed_by_a_whole_one(tmp_path: Path) -> None:
             assert read(other) == read(ram)
 
 
-def test_changes_that_find_no_room_are_an_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [MEMORY, CHANGES])
+def test_save_that_finds_no_room_is_an_error_and_takes_none(tmp_path: Path, name: str) -> None:
     with opened() as ram:
-        save(ram, tmp_path, 0)
+        if name == CHANGES:
+            save(ram, tmp_path, 0)
         for page in range(PAGES):
             fill(ram, page, 7)
         (tmp_path / "full").mkdir()
         limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limits[1]))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20 if name == CHANGES else PAGE, limits[1]))
         try:
             with pytest.raises(OSError, match="too large"):
                 ram.save(tmp_path / "full")
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert (tmp_path / "full" / name).stat().st_blocks == 0
