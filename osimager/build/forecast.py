@@ -29,7 +29,8 @@ class Fate(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
     """One stage's. `changed` names the inputs that differ from the nearest layer (none: there is no such layer, or the
-    layer below changed); `below`: that one did. `seconds` is what the layer took to make, and is saved by a hit.
+    layer below changed); `below`: that one did; `asked`: the user wants it made anew. `seconds` is what the layer took
+    to make, and is saved by a hit.
     """
 
     stage: Stage
@@ -38,6 +39,7 @@ class Forecast:
     fate: Fate
     changed: tuple[str, ...] = ()
     below: bool = False
+    asked: bool = False
     seconds: float | None = None
 
 
@@ -68,6 +70,7 @@ def look(store: LayerStore, keys: PlanKeys, names: Sequence[str], use: CacheUse,
                 fate=fate,
                 changed=() if fate is Fate.HIT or nearest is None else _changes(key, nearest),
                 below=fate is Fate.MISS and index > 0 and found[-1].fate is Fate.MISS,
+                asked=fate is Fate.MISS and ignored,
                 seconds=None if nearest is None else nearest.seconds,
             )
         )
@@ -77,9 +80,11 @@ def look(store: LayerStore, keys: PlanKeys, names: Sequence[str], use: CacheUse,
 def _fate(store: LayerStore, key: StageKey, *, kept: bool, ignored: bool) -> Fate:
     if not kept:
         return Fate.NEVER
+    if ignored:
+        return Fate.MISS
     if not key.digest:
         return Fate.UNKNOWN
-    return Fate.HIT if not ignored and store.is_there(key.digest) else Fate.MISS
+    return Fate.HIT if store.is_there(key.digest) else Fate.MISS
 
 
 def _changes(key: StageKey, nearest: Layer) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from osimager.config.configuration import Configuration
 from osimager.config.lookups import Lookups
 from osimager.config.settings import load_settings
 from osimager.env import Env
-from osimager.errors import ConfigError, ConfigErrors, PrerequisiteError
+from osimager.errors import ConfigError, ConfigErrors, PrerequisiteError, UsageError
 from osimager.events import Notice
 from osimager.finalize.seal import read_seal_script
 from osimager.holes import OF_BUILD, hole, name_holes
@@ -75,6 +75,9 @@ async def prepare(asked: BuildRequest, env: Env) -> Prepared:
         places=env.places,
     )
     steps = make_steps(configuration, catalog, asked, env.places, is_secret=lambda text: env.masker.mask(text) != text)
+    if asked.first_made is not None and asked.first_made > len(steps) + 1:  # one more: all steps' layers are kept
+        what = f"there is no step {asked.first_made} to make anew: this build has {len(steps)}"
+        raise UsageError(what, hint="`osimager plan` lists them")
     if needs_ansible(steps):
         steps = _with_ansible(steps, env, may_differ=catalog.roots.old_tree is not None)
     plan = resolve_plan(

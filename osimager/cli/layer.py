@@ -35,7 +35,7 @@ def list_layers(as_json: bool) -> None:
         assert isinstance(size, int)
         assert isinstance(seconds, float)
         click.echo(
-            f"{str(row['layer'])[:12]}  {row['target']}  {row['name']:<16}  {format_size(size):>9}  "
+            f"{_short(str(row['layer']))}  {row['target']}  {row['name']:<16}  {format_size(size):>9}  "
             f"{format_duration(seconds):>6}  {memory:<6}  {'in use' if row['in_use'] else ''}".rstrip()
         )
 
@@ -44,8 +44,12 @@ def list_layers(as_json: bool) -> None:
 @click.argument("layer")
 @json_option
 def show(layer: str, as_json: bool) -> None:
-    """Show one LAYER (the beginning of its name): what it stands on, and the inputs that it is found by."""
-    found = [each for each in _store().load() if each.folder.name.startswith(layer)]
+    """Show one LAYER (as `list` names it, or the beginning of that): what it stands on, and the inputs that it is found
+    by.
+    """
+    digest, _, nonce = layer.partition(".")
+    names = ((each, each.folder.name.partition(".")) for each in _store().load())
+    found = [each for each, (its, _, own) in names if its.startswith(digest) and own.startswith(nonce)]
     if len(found) != 1:
         what = "no layer is" if not found else f"{len(found)} layers are"
         raise UsageError(f"{what} called {layer!r}…", hint="`osimager layer list` shows them")
@@ -66,9 +70,17 @@ def gc(max_size: int | None) -> None:
     """Remove the least recently used layers; one that a build uses, or another stands on, stays."""
     gone = _store().gc(max_size)
     for layer in gone:
-        click.echo(f"removed {layer.folder.name[:12]}  {layer.target}  {layer.name}", err=True)
+        click.echo(f"removed {_short(layer.folder.name)}  {layer.target}  {layer.name}", err=True)
     if not gone:
         click.echo("nothing to remove", err=True)
+
+
+def _short(name: str) -> str:
+    """Give a layer's name, DIGEST.NONCE, as short as it is unique: a disk, and it once more with its memory, share the
+    digest.
+    """
+    digest, _, nonce = name.partition(".")
+    return f"{digest[:12]}.{nonce}"
 
 
 def _store() -> LayerStore:

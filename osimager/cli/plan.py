@@ -106,7 +106,7 @@ def _render(prepared: Prepared, layers: Sequence[Forecast]) -> str:
             if plan.install.inject
             else "not given"
         ),
-        *(f"step        {step.name}  {step.origin}" for step in plan.steps),
+        *(f"step {number:<6} {step.name}  {step.origin}" for number, step in enumerate(plan.steps, 1)),
         *(f"layer       {each.name}: {_say_fate(each)}" for each in layers),
         f"seal        {plan.seal.mode}",
         f"verify      {'boots the image' if plan.verify else 'no'}",
@@ -131,4 +131,8 @@ def _say_fate(each: Forecast) -> str:
         case "unknown" if not each.changed and not each.below:
             return "not known before the ISO is here"
     reasons = [*(["the layer below"] if each.below else []), *each.changed]
-    return f"{each.fate}: {', '.join(reasons)} changed" if reasons else f"{each.fate}: there is none yet"
+    if each.asked:
+        return f"{each.fate}: made anew, as asked"
+    if each.seconds is None or not reasons:
+        return f"{each.fate}: there is none yet"
+    return f"{each.fate}: {', '.join(reasons)} changed"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -58,6 +59,7 @@ def publish_layer(
     filled: str = "64k",
     inputs: Mapping[str, str] | None = None,
     digest: int | None = None,
+    build: str = "test",
 ) -> Layer:
     """Publish a layer of one disk, `on` another; nobody holds it then. `changes`: to the memory of that one."""
     index = 0 if on is None else on.index + 1
@@ -70,7 +72,8 @@ def publish_layer(
         if memory:
             (new.folder / MACHINE).write_bytes(b"stream")
             (new.folder / (CHANGES if changes else MEMORY)).write_bytes(b"ram")
-        return new.publish(make_content(number, index=index, memory=memory))
+        content = make_content(number, index=index, memory=memory)
+        return new.publish(dataclasses.replace(content, build=build))
 
 
 def find(store: LayerStore, number: int, *, memory: str | None = None) -> Path | None:

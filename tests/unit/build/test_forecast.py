@@ -59,7 +59,7 @@ def test_what_only_fetch_knows_is_unknown_and_not_changed(store: LayerStore) -> 
 def test_what_may_not_be_kept_and_what_is_to_be_made_anew_is_no_hit(store: LayerStore) -> None:
     assert [each.fate for each in forecast(store, key(1), key(2), key(3), cached=1)][2] is Fate.NEVER
     anew = forecast(store, key(1), key(2), key(3), first_made=1)
-    assert [each.fate for each in anew] == [Fate.HIT, Fate.MISS, Fate.MISS]
+    assert [(each.fate, each.asked) for each in anew] == [(Fate.HIT, False), (Fate.MISS, True), (Fate.MISS, True)]
 
 
 def test_first_build_of_all_has_nothing_to_compare_with(places: Places) -> None:

@@ -9,11 +9,12 @@ import pytest
 
 from osimager.build.layers import LayerStore
 from osimager.paths import Places
-from tests.unit.build.layer_lab import make_digest, publish_layer
-from tests.unit.cli.conftest import Run
+from tests.unit.build.layer_lab import publish_layer
+from tests.unit.cli.conftest import Run, Said
 from tests.unit.cli.test_ps import example, write_record
 
 pytestmark = pytest.mark.needs("qemu-img", "qemu-io")
+TINY = '{provides: {dist: tiny, versions: ["1"], arches: [x86_64]}, installer: {boot: [menu]}}'
 
 
 @pytest.fixture
@@ -27,7 +28,18 @@ def test_example_of_a_listed_layer_has_the_fields_that_are_printed(store: LayerS
     below, above = run("layer", "list", "--json").json()
     assert list(below) == list(example("layer")[0])
     assert (above["parent"], above["index"], above["memory"], above["in_use"]) == (below["layer"], 1, True, False)
-    assert [line.split()[0] for line in run("layer", "list").out.splitlines()] == [make_digest(1)[:12]] * 2
+
+
+def test_disk_and_the_same_once_more_with_its_memory_are_told_apart(store: LayerStore, run: Run) -> None:
+    disk = publish_layer(store, 1)
+    booted = publish_layer(store, 2, on=disk, memory="m", digest=1)
+    names = [line.split()[0] for line in run("layer", "list").out.splitlines()]
+    assert len({len(name) for name in names}) == 1
+    assert [run("layer", "show", name, "--json").json()["layer"] for name in names] == [
+        disk.folder.name,
+        booted.folder.name,
+    ]
+    assert "2 layers" in run("layer", "show", names[0].partition(".")[0]).err
 
 
 def test_layer_is_shown_with_the_inputs_that_it_is_found_by(store: LayerStore, run: Run) -> None:
@@ -53,6 +65,17 @@ def test_gc_removes_what_stands_on_another_first_and_says_so(store: LayerStore, 
     assert "nothing to remove" in run("layer", "gc").err
 
 
+def resume_in(folder: Path, run: Run) -> Said:
+    """Resume the last build, which runs in `folder`, and come back."""
+    before = Path.cwd()
+    try:
+        said = run("resume", "last")
+        assert Path.cwd() == folder
+    finally:
+        os.chdir(before)
+    return said
+
+
 def test_resume_says_why_a_build_cannot_be_said_again(places: Places, run: Run, tmp_path: Path) -> None:
     write_record(places, "20200101T000000Z-tiny-1-dead", words=[], folder="")
     said = run("resume", "last")
@@ -63,7 +86,6 @@ def test_resume_says_why_a_build_cannot_be_said_again(places: Places, run: Run, 
 
 
 def test_resume_says_the_words_of_one_target_in_their_folder(places: Places, run: Run, tmp_path: Path) -> None:
-    before = Path.cwd()
     write_record(
         places,
         "20200101T000000Z-tiny-1-dead",
@@ -71,9 +93,32 @@ def test_resume_says_the_words_of_one_target_in_their_folder(places: Places, run
         words=["debian-12", "none-2", "--dry-run"],
         folder=str(tmp_path),
     )
-    try:
-        said = run("resume", "last")
-        assert Path.cwd() == tmp_path
-    finally:
-        os.chdir(before)
+    said = resume_in(tmp_path, run)
     assert (said.status, "none-2" in said.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "made", "anew"),
+    [
+        (["--force"], [], [0, 1, 2, 3]),  # it failed before its first layer: all of it is still to be made
+        (["--force"], [0, 1], [2, 3]),
+        (["--from", "step:1"], [2], [3]),
+        (["--from", "step:1", "--force"], [0, 1, 2, 3], []),
+        ([], [0, 1], []),
+    ],
+)
+def test_resume_makes_no_layer_anew_that_the_failed_build_has_made(
+    places: Places, store: LayerStore, run: Run, project: Path, words: list[str], made: list[int], anew: list[int]
+) -> None:
+    files = {"tiny.iso": "an ISO", "mine.sh": "true", "specs/tiny/spec.yml": TINY}
+    for name, content in files.items():
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text(content)
+    below = None
+    for index in range(max(made, default=-1) + 1):
+        below = publish_layer(store, index, on=below, build="mine" if index in made else "another's")
+    target = ["tiny-1", "--iso", "tiny.iso", "--step", "mine.sh", "--project", str(project), "--dry-run", "--json"]
+    write_record(places, "mine", target="qemu/local/tiny-1-x86_64", words=[*target, *words], folder=str(project))
+    said = resume_in(project, run)
+    assert said.status == 0, said.err
+    assert [index for index, layer in enumerate(said.json()["layers"]) if layer["asked"]] == anew

@@ -294,3 +294,18 @@ def test_a_secret_that_is_no_size_is_not_shown_with_what_is_wrong(run: Run, web:
     assert said.status == 3
     assert f"machine.memory: '{MASK}' is not a size" in said.err.replace('"', "'")
     assert QUOTED.replace("'", "") not in said.out + said.err
+
+
+def test_step_to_begin_from_is_one_that_there_is(run: Run, web: Path) -> None:
+    said = run("plan", "web-1", "--iso", str(web / "web.iso"), "--project", web, "--from", "step:7")
+    assert (said.status, "step 7      spec.yml:13" in said.out) == (0, True)
+    said = run("plan", "web-1", "--iso", str(web / "web.iso"), "--project", web, "--from", "step:9")
+    assert (said.status, "no step 9 to make anew: this build has 7" in said.err) == (2, True)
+
+
+@pytest.mark.parametrize(("words", "why"), [([], "there is none yet"), (["--force"], "made anew, as asked")])
+def test_layer_that_is_not_there_or_not_wanted_says_which(run: Run, web: Path, words: list[str], why: str) -> None:
+    checksum = ("--iso-checksum", f"sha256:{'a' * 64}")
+    said = run("plan", "web-1", "--iso", str(web / "web.iso"), *checksum, "--project", web, *words)
+    found = [line for line in said.out.splitlines() if line.startswith("layer")]
+    assert found[:2] == [f"layer       installed disk: miss: {why}", f"layer       base: miss: {why}"]
