@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from osimager.build.catalogues import open_catalog
-from osimager.build.prepare import resolve_configuration
+from osimager.build.prepare import check_boot_command, resolve_configuration
 from osimager.build.request import BuildRequest
 from osimager.build.steps import make_steps
 from osimager.config.catalog import Catalog, TargetEntry
@@ -118,10 +118,11 @@ def resolve_checked(catalog: Catalog, asked: BuildRequest, name: str) -> Configu
 def _all_errors(
     configuration: Configuration, catalog: Catalog, asked: BuildRequest, places: Places
 ) -> Iterator[ConfigError]:
-    """Give what is wrong after resolving: in the answer files, the login, the steps."""
+    """Give what is wrong after resolving: in the answer files, the login, the boot command, the steps."""
     attempts = (
         lambda: render_answers(configuration),
         lambda: check_login(configuration),
+        lambda: check_boot_command(configuration),
         lambda: (
             None
             if configuration.sections.needs

@@ -17,12 +17,12 @@ from osimager.config.configuration import Configuration
 from osimager.config.lookups import Lookups
 from osimager.config.settings import load_settings
 from osimager.env import Env
-from osimager.errors import ConfigError, ConfigErrors, PrerequisiteError, UsageError
+from osimager.errors import ConfigError, ConfigErrors, Place, PrerequisiteError, UsageError
 from osimager.events import Notice
 from osimager.finalize.seal import read_seal_script
 from osimager.holes import OF_BUILD, hole, name_holes
 from osimager.machine.host import find_processor, inspect_host
-from osimager.machine.keyboard import parse_keys
+from osimager.machine.keyboard import check_keys
 from osimager.paths import Places
 from osimager.plan.digests import Outside, Protect, make_digest, make_keys, to_plain
 from osimager.plan.facts import HostFacts
@@ -88,12 +88,21 @@ async def prepare(asked: BuildRequest, env: Env) -> Prepared:
         output=_output(asked, configuration, env),
         options=asked.options,
     )
-    parse_keys(name_holes(plan.install.boot.boot_command))  # now, not when the installer waits for its keys
+    if asked.options.boot_command is not None:
+        check_keys(name_holes(plan.install.boot.boot_command), Place("--boot-command"))
+    else:
+        check_boot_command(configuration)
     for answer in plan.install.answers:
         lookups.learn(answer.text)
     for value in plan.defs:
         lookups.learn(value.text)
     return Prepared(plan, configuration, host, lookups.protect, _look_outside(host))
+
+
+def check_boot_command(configuration: Configuration) -> None:
+    """Raise ConfigError for what a spec cannot have typed: now, not when the installer waits for its keys."""
+    where = configuration.merged.place("installer", "boot_command")
+    check_keys(name_holes("".join(configuration.sections.installer.boot_command)), where)
 
 
 def _look_outside(host: HostFacts) -> Outside:

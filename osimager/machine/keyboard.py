@@ -2,7 +2,8 @@
 
 Source: bootcommand/boot_command.pigeon in packer-plugin-sdk. `<enter>`, `<f10>`, `<wait>`, `<wait5>`, `<wait1m30s>`,
 `<leftShiftOn>`, `<aOff>` mean what they mean there, in any case. Ours beside them: chords `<leftCtrl+leftAlt+del>`,
-repeats `<right*30>`, `<waitStill>`, `<waitChange>`, `<waitSerial "text">`. A `<` that begins no such word is typed.
+repeats `<right*30>`, `<waitStill>`, `<waitChange>`, `<waitSerial "text">`. A `<` that begins no such word is typed,
+but what begins like one and is none is refused: nobody means `<wait 5>` to be typed.
 
 Keys are typed in lines: what lies between two Enters or waits. Nothing of what is typed is ever told to anybody.
 """
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 
 from osimager.aio import poll
-from osimager.errors import ConfigError
+from osimager.errors import ConfigError, Place
 from osimager.machine.screen import Frame, Look, count_changed, wait_change, wait_still
 
 KEY_S = 0.02
@@ -99,6 +100,10 @@ _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ns|us|µs|μs|ms|s|m|h))+")
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|μs|ms|s|m|h)")
 _UNIT_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _WORD = re.compile(r'<(waitSerial\s+"(?:[^"\\]|\\.)*"|[^<>\s"]+)>', re.IGNORECASE)
+# What is surely meant as a word: a name alone, a wait with anything in it, a key that is repeated or part of a chord.
+_MEANT = re.compile(
+    rf"<([a-z][a-z0-9]*|wait[^<>]*|(?:{'|'.join(_SPECIAL)})\s*[*+][^<>]*|[^\s<>]\*[0-9]+)>", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +165,16 @@ def parse_keys(command: str) -> tuple[Action, ...]:
     return tuple(action for _, actions in _parse(command) for action in actions)
 
 
+def check_keys(command: str, where: Place | None) -> None:
+    """Raise ConfigError, with the place, for a boot command that cannot be typed."""
+    try:
+        parse_keys(command)
+    except ConfigError as exc:
+        raise ConfigError(exc.what, where=where, hint=exc.hint) from None
+
+
 def _parse(command: str) -> Iterator[tuple[str, list[Action]]]:
-    """Give each word or character of a boot command, and what it does."""
+    """Give each word or character of a boot command, and what it does: at least one action."""
     at = 0
     while at < len(command):
         word = _WORD.match(command, at)
@@ -170,12 +183,20 @@ def _parse(command: str) -> Iterator[tuple[str, list[Action]]]:
             yield word[0], parsed
             at = word.end()
             continue
-        if word and re.fullmatch(r"[A-Za-z][A-Za-z0-9]*", word[1]):
-            raise ConfigError(
-                f"<{word[1]}> in a boot command is no key and no wait", hint="a lone < is typed; keys are as in Packer"
-            )
+        if meant := _MEANT.match(command, at):
+            raise ConfigError(f"{meant[0]} in a boot command is no key and no wait", hint=_hint_for(meant[1].lower()))
         yield command[at], [_press_of(command[at])]
         at += 1
+
+
+def _hint_for(word: str) -> str:
+    if word.startswith("waitserial"):
+        return 'write <waitSerial "text">'
+    if word.startswith("wait"):
+        return "write <wait>, <wait10>, <wait1m30s>, <waitStill> or <waitChange>"
+    if "*" in word:
+        return f"write <right*30>: a key, and how often, 1 to {_MOST_REPEATS}"
+    return "a lone < is typed; keys are as in Packer"
 
 
 def _lines(parsed: Iterable[tuple[str, list[Action]]]) -> Iterator[Line]:
@@ -202,17 +223,16 @@ def _parse_word(word: str) -> list[Action] | None:
     """Give the actions of what stands between `<` and `>`; None where that is nothing of the language."""
     lower = word.lower()
     if lower.startswith("waitserial"):
-        text = word[len("waitserial") :].strip()[1:-1]
-        return [Wait(WaitKind.SERIAL, re.sub(r"\\(.)", r"\1", text))] if text else None
+        _, quote, text = word.partition('"')
+        return [Wait(WaitKind.SERIAL, re.sub(r"\\(.)", r"\1", text[:-1]))] if quote and len(text) > 1 else None
     if lower in ("waitstill", "waitchange"):
         return [Wait(WaitKind(lower.removeprefix("wait")))]
     if lower.startswith("wait"):
         seconds = _parse_wait(lower.removeprefix("wait"))
         return None if seconds is None else [Pause(seconds)]
     base, star, times = word.rpartition("*")
-    if star and base and times.isascii() and times.isdigit():
-        chord = _parse_chord(base)
-        return [chord] * min(int(times), _MOST_REPEATS) if chord else None
+    if star and re.fullmatch(r"[0-9]{1,4}", times) and 1 <= int(times) <= _MOST_REPEATS:
+        return [chord] * int(times) if (chord := _parse_chord(base)) else None
     for ending, down in (("on", True), ("off", False)):
         if lower.endswith(ending) and (key := _key_of(word[: -len(ending)])):
             return [Hold(key, down)]

@@ -186,6 +186,18 @@ def test_boot_command_that_is_asked_for_stands_for_the_specs(run: Run, web: Path
     assert run(*words, "--boot", "direct", "--boot-command", "x").status == 2
 
 
+def test_boot_command_that_cannot_be_typed_is_refused_where_it_is_written(run: Run, web: Path, write: Write) -> None:
+    said = run("plan", "web-1", "--iso", str(web / "web.iso"), "--project", web, "--boot-command", "<wait 5>")
+    assert (said.status, "<wait 5> in a boot command" in said.err, "at --boot-command" in said.err) == (3, True, True)
+    spec = write(
+        "specs/web/spec.yml", WEB.replace("boot: [typed]", "boot: [direct, typed]").replace("<enter>", "<entr>")
+    )
+    line = WEB[: WEB.index("boot_command")].count("\n")
+    for verb in (("plan", "web-1", "--iso", str(web / "web.iso")), ("spec", "check", "web-1")):
+        said = run(*verb, "--project", web)
+        assert (said.status, f"at {spec}:{line}" in said.err + said.out) == (3, True), said.err + said.out
+
+
 @pytest.mark.parametrize(
     ("words", "what"),
     [

@@ -33,7 +33,6 @@ ENTER = Press(("ret",))
         ("aZ1!", [Press(("a",)), Press(("shift", "z")), Press(("1",)), Press(("shift", "1"))]),
         ("<enter><RETURN>\n", [ENTER, ENTER, ENTER]),
         ("<f1><f12><esc>", [Press(("f1",)), Press(("f12",)), Press(("esc",))]),
-        ("<wait><wait5><wait 5>", None),
         ("<wait><wait10>", [Pause(1), Pause(10)]),
         ("<wait1m30s><wait250ms>", [Pause(90), Pause(0.25)]),
         ("<leftCtrlOn>c<leftCtrlOff>", [Hold("ctrl", True), Press(("c",)), Hold("ctrl", False)]),
@@ -45,21 +44,40 @@ ENTER = Press(("ret",))
         ("<waitStill><waitChange>", [Wait(WaitKind.STILL), Wait(WaitKind.CHANGE)]),
         ('<waitSerial "log in: \\"x\\"">', [Wait(WaitKind.SERIAL, 'log in: "x"')]),
         ("<spacebar><pageUp><leftSuper>", [Press(("spc",)), Press(("pgup",)), Press(("meta_l",))]),
+        ("<right*1000>", [Press(("right",))] * 1000),
         ("a<b", [Press(("a",)), Press(("shift", "comma")), Press(("b",))]),
         ("", []),
     ],
 )
-def test_command_becomes_actions(command: str, actions: list[Action] | None) -> None:
-    if actions is None:
-        parse_keys(command)  # `<wait 5>` is no word: it is typed, as Packer does
-    else:
-        assert list(parse_keys(command)) == actions
+def test_command_becomes_actions(command: str, actions: list[Action]) -> None:
+    assert list(parse_keys(command)) == actions
 
 
-@pytest.mark.parametrize("command", ["<entr>", "<waitt>", "<f13>", "é", "<wait5x>"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("<entr>", "<waitt>", "<f13>", "é", "<wait5x>"),
+        *(
+            "<wait 5>",
+            "<wait-5>",
+            "<wait1.5>",
+            "<waitSerial login:>",
+            "<waitSerial 'x'>",
+            '<waitSerial "">',
+            "<waitSerialxyz>",
+        ),
+        *("<right*0>", "<right*1001>", "<right*>", "<right*x>", "<right * 3>", f"<x*{'9' * 5000}>"),
+        "<leftCtrl+foo>",
+    ],
+)
 def test_what_means_nothing_is_refused(command: str) -> None:
     with pytest.raises(ConfigError):
-        parse_keys(command)
+        parse_lines(command)
+
+
+def test_what_begins_no_word_is_typed() -> None:
+    for text in ("a < b > c", "<tag attribute=1>", "<<", "cat <a/b >c", "<enter", "<>"):
+        assert len(parse_keys(text)) == len(text)
 
 
 @given(st.text(alphabet=st.characters(min_codepoint=32, max_codepoint=126)).filter(lambda text: "<" not in text))
