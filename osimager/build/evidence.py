@@ -76,7 +76,7 @@ async def witnessed(
         except BaseException as error:
             await finish(screens.take(), _LAST_SCREEN_S)
             if failing is not None:
-                await failing.attend(error, failing.console_shell)
+                await failing.attend(machine.failure or error, None if machine.has_ended else failing.console_shell)
                 if failing.keeps_workspace:
                     _keep_disks(machine.disks, env)
             raise

@@ -187,6 +187,8 @@ class QemuMachine:
         self._trouble: asyncio.Future[tuple[str, Mapping[str, object]]] = asyncio.get_running_loop().create_future()
         self._waiters = 0
         self._asked = False
+        self.failure: OsimagerError | None = None
+        """What stopped the guest, where that was the machine itself: those who use it then see a cancel only."""
         self._is_supervised = False
         self._shutdown_reason = ""
         self._endpoint: Endpoint | None = None
@@ -279,6 +281,11 @@ class QemuMachine:
             await self.screenshot(path)
         except MachineError:
             self._sight.keep_last(path)
+
+    @property
+    def has_ended(self) -> bool:
+        """Tell whether there is no guest any more."""
+        return self._ended.done() or self._child.returncode is not None
 
     @property
     def is_typing(self) -> bool:
@@ -453,7 +460,8 @@ class QemuMachine:
         """End the block when QEMU tells of something that stops the guest for good."""
         name, data = await self._trouble
         await asyncio.sleep(_LAST_WORDS_S)
-        raise _trouble_error(name, data, self.serial_tail(_LAST_WORDS_LINES))
+        self.failure = _trouble_error(name, data, self.serial_tail(_LAST_WORDS_LINES))
+        raise self.failure
 
     def _settle(self, returncode: int) -> None:
         """Decide what the process's end means, tell the bus, and wake those who wait."""
@@ -463,6 +471,7 @@ class QemuMachine:
             error = explain_death(
                 returncode, self._shutdown_reason, tuple(self._stderr), oom_kills_before=self._oom_kills
             )
+            self.failure = error
             self._ended.set_exception(error)
             self._ended.exception()  # looked at: there may be no one else to do so
             if not self._waiters:
@@ -471,12 +480,13 @@ class QemuMachine:
         self._env.emit(MachineEnded(self._run.role, returncode, str(reason)))
         self._ended.set_result(reason)
         if reason is not EndReason.ASKED and not self._waiters and not self._run.end_expected:
-            raise GuestGone(
+            self.failure = GuestGone(
                 "the guest switched itself off" if reason is EndReason.GUEST_SHUTDOWN else "the guest restarted",
                 returncode=returncode,
                 stderr=self.serial_tail(10),
                 hint="the last lines of the serial console say why",
             )
+            raise self.failure
 
     def _reason(self, returncode: int) -> EndReason | None:
         if self._asked:
@@ -542,7 +552,7 @@ class QemuMachine:
             self._child.send_signal(number)
 
     def _check_running(self) -> None:
-        if self._ended.done() or self._child.returncode is not None:
+        if self.has_ended:
             raise GuestGone("the machine has ended", returncode=self._child.returncode)
 
 

@@ -161,6 +161,29 @@ def test_on_error_ask_does_what_is_answered(site: Site) -> None:
     assert list(Path(kept).glob("disk*.qcow2"))
 
 
+def test_who_is_asked_is_told_what_failed(tmp_path: Path) -> None:
+    """A panic is the machine's own word: who uses it sees only that it is cancelled."""
+    with open_site(tmp_path, load_tiny().PANIC) as site:
+        with on_terminal(site, *site.words, "--on-error", "ask") as (child, terminal):
+            read_until(terminal, "failed: the guest's kernel panicked", "What now? [c] clean up")
+            os.write(terminal, b"c\n")
+            status, _ = wait_end(child, terminal)
+        assert status == 6
+        site.assert_swept()
+
+
+def test_no_shell_is_offered_in_a_guest_that_is_gone(site: Site) -> None:
+    with on_terminal(site, *site.words, "--on-error", "ask") as (child, terminal):
+        read_until(terminal, WORD)
+        [guest] = [pid for pid in site.find() if is_guest(pid)]
+        os.kill(guest, signal.SIGKILL)
+        shown = read_until(terminal, "failed: QEMU", "What now? ", "then keep the disk")
+        os.write(terminal, b"c\n")
+        status, rest = wait_end(child, terminal)
+    assert "a shell in the guest" not in shown + rest
+    assert status == 6
+
+
 def test_on_error_shell_attaches_to_the_failing_guest(tmp_path: Path) -> None:
     with open_site(tmp_path, load_tiny().ECHO_SERIAL) as site:
         words = (*site.words, "--timeout", "install=4s", "--on-error", "shell")
