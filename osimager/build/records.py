@@ -125,7 +125,15 @@ def _render_time(time: datetime | None) -> str | None:
 
 def list_records(places: Places) -> list[BuildRecord]:
     """Give the record of every build, the newest last; one that cannot be read is left out."""
-    return sorted(_read_all(places.builds.glob("*/record.json")), key=lambda record: (record.started, record.build))
+    return sorted(_read_all(_find_files(places)), key=lambda record: (record.started, record.build))
+
+
+def _find_files(places: Places) -> list[Path]:
+    """Give the place of every build's record. Raises PermissionError: what may not be read is not nothing."""
+    try:
+        return [folder / "record.json" for folder in sorted(places.builds.iterdir())]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def _read_all(files: Iterable[Path]) -> Iterator[BuildRecord]:
@@ -200,7 +208,7 @@ def _has_arch(name: str) -> bool:
 def find_expected(places: Places, plan: str) -> dict[Stage, float]:
     """Give how long each stage took when it last succeeded in a good build of the same plan: the ETA's ground."""
     found: dict[Stage, float] = {}
-    newest = sorted(places.builds.glob("*/record.json"), reverse=True)[:_MOST_COMPARED]  # their ids begin with the time
+    newest = _find_files(places)[: -_MOST_COMPARED - 1 : -1]  # their ids begin with the time
     for record in _read_all(newest):
         if plan and record.plan == plan and record.status == 0:
             for stage, (state, seconds) in record.stages.items():

@@ -7,10 +7,12 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 
 from osimager.cli.options import build_argument, json_option
+from osimager.errors import Place, UsageError
 
 _LOOK_S = 0.2
 
@@ -34,17 +36,25 @@ def command(build: str, follow: bool, as_json: bool, verbose: int) -> None:
         return not follow or find_ending(record, places) is not Ending.RUNNING
 
     for line in _read_lines(places.builds / record.build / "events.jsonl", is_over):
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue  # what a host that lost its power left of one
         if as_json:
             click.echo(line)
         else:
-            _show(line, show)
+            _show(event, show)
     if find_ending(find_record(record.build, places), places) is Ending.KILLED:
         click.echo(f"{record.build} was killed; what it left is swept by the next build, or by osimager gc", err=True)
 
 
 def _read_lines(file: Path, is_over: Callable[[], bool]) -> Iterator[str]:
     """Give the file's whole lines, and those to come until `is_over` and there are no more."""
-    with file.open(encoding="utf-8") as lines:
+    try:
+        lines = file.open(encoding="utf-8", errors="replace")
+    except FileNotFoundError as exc:
+        raise UsageError(f"the build {file.parent.name} has no log any more", where=Place(file)) from exc
+    with lines:
         rest = ""
         while True:
             ends = is_over()  # asked first: what was written before the end is still read
@@ -58,18 +68,21 @@ def _read_lines(file: Path, is_over: Callable[[], bool]) -> Iterator[str]:
             time.sleep(_LOOK_S)
 
 
-def _show(line: str, show: Callable[..., None]) -> None:
+def _show(event: Any, show: Callable[..., None]) -> None:
     """Show an event, unless it is of a kind that this osimager does not know."""
+    from osimager.cli.report import last_words
     from osimager.events import BuildFailed, ImagePublished, parse_stamped
 
     try:
-        stamped = parse_stamped(json.loads(line))
+        stamped = parse_stamped(event)
     except (ValueError, KeyError, TypeError):
         return
     show(stamped)
     match stamped.event:
-        case BuildFailed(error, status, hint, evidence):
+        case BuildFailed(error, status, hint, evidence, _, seen):
             click.echo(f"error: {error} (status {status})")
+            for words in last_words(seen):
+                click.echo(f"  console: {words}")
             for label, text in (("hint", hint), ("evidence", evidence)):
                 if text:
                     click.echo(f"  {label}: {text}")

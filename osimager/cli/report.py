@@ -9,7 +9,10 @@ import traceback
 import click
 
 from osimager.aio import first_cause
-from osimager.errors import STATUS_SIGINT, STATUS_SIGTERM, ConfigErrors, OsimagerError
+from osimager.errors import STATUS_SIGINT, STATUS_SIGTERM, ConfigErrors, OsimagerError, Place, PrerequisiteError
+
+_MOST_LINES = 5
+_MOST_CHARACTERS = 160
 
 
 class Interrupted(BaseException):
@@ -50,6 +53,11 @@ def report(error: BaseException) -> int:
         case OsimagerError():
             show(error)
             return error.status
+        case PermissionError(filename=str(path)):
+            hint = "look at its owner and mode, or set OSIMAGER_HOME to a folder of your own"
+            denied = PrerequisiteError(str(error.strerror), where=Place(path), hint=hint)
+            show(denied)
+            return denied.status
         case _:
             traceback.print_exception(error, file=sys.stderr)
             _say(f"{type(error).__name__}: {error}", "error: this is a bug of osimager")
@@ -61,8 +69,15 @@ def show(error: OsimagerError) -> None:
     _say(error.what, "error")
     for place in error.where:
         click.echo(f"  at {place}", err=True)
+    for line in last_words(getattr(error, "seen", "")):
+        click.echo(f"  console: {line}", err=True)
     if error.hint:
         click.echo(f"  hint: {error.hint}", err=True)
+
+
+def last_words(seen: str) -> list[str]:
+    """Give the last lines of what a guest that failed had said, for people: a few, and none too long."""
+    return [line.strip()[:_MOST_CHARACTERS] for line in seen.splitlines() if line.strip()][-_MOST_LINES:]
 
 
 def _say(text: str, label: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -68,6 +69,39 @@ def test_what_needs_a_running_build_says_that_it_has_ended(places: Places, run: 
     said = run(*words)
     assert said.status == 2
     assert "the build 20261121T124723Z-tiny-1-0d8a has ended" in said.err
+
+
+def test_what_may_not_be_read_is_told_and_no_bug(places: Places, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As root may read anything, the system's answer is given in its stead."""
+    write_record(places, "20261121T124723Z-tiny-1-0d8a")
+
+    def refuse(path: Path) -> list[Path]:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    for words in (("ps", "--all"), ("logs", "last"), ("stop", "last")):
+        said = run(*words)
+        assert said.status == 4
+        assert said.err.splitlines()[:2] == ["error: Permission denied", f"  at {places.builds}"]
+
+
+def test_log_that_is_gone_or_half_destroyed_is_no_bug(places: Places, run: Run) -> None:
+    [event, *_] = re.findall(r"```json event\n(.*?)\n```", PAGE, re.DOTALL)
+    folder = write_record(places, "b")
+    said = run("logs", "b")
+    assert (said.status, "b has no log any more" in said.err) == (2, True)
+    (folder / "events.jsonl").write_bytes(b"\0\xff\xfe\n[1]\n" + event.encode() + b"\n")
+    assert run("logs", "b").out == "12:47:23 INSTALL\n"
+    assert [json.loads(line) for line in run("logs", "b", "--json").out.splitlines()] == [[1], json.loads(event)]
+
+
+def test_logs_end_with_the_consoles_last_words(places: Places, run: Run) -> None:
+    events = [json.loads(text) for text in re.findall(r"```json event\n(.*?)\n```", PAGE, re.DOTALL)]
+    [failed] = [event for event in events if event["kind"] == "build_failed"]
+    failed["seen"] = "\n".join(["one", "two", " ", "three", "  four", "five", "s" * 500, ""])
+    write_kept(write_record(places, "b") / "events.jsonl", json.dumps(failed) + "\n")
+    shown = [line.removeprefix("  console: ") for line in run("logs", "b").out.splitlines() if "  console: " in line]
+    assert shown == ["two", "three", "four", "five", "s" * 160]
 
 
 def test_logs_are_rendered_as_the_build_shows_them_and_raw_with_json(places: Places, run: Run) -> None:
