@@ -273,7 +273,7 @@ RULES: tuple[Rule, ...] = (
         r"(?i:error setting up (?:the )?(?:base repository|software source)|failed to set up installation source)",
         r"Ethernet card not found|Unreachable gateway|No DHCP client found",
         r"(?i:bad archive mirror|does not seem to support your architecture|error while getting the (?:release )?file)",
-        r"(?i:mirror (?:is|was) (?:either )?not (?:available|accessible|reachable))",
+        r"(?i:mirror (?:is|was) (?:either )?not (?:available|accessible|reachable))|failed to download a file from the",
         r"network is probably not using the DHCP protocol|IP-Config: Auto-configuration of network failed",
     ),
     _rule(

@@ -68,6 +68,7 @@ LINES = [
     ("Error setting up base repository", "no-network"),
     ("!! ERROR: Unreachable gateway", "no-network"),
     ("The specified Debian archive mirror does not seem to support your architecture.", "no-network"),
+    ("The installer failed to download a file from the mirror. This may be a problem", "no-network"),
     ("dhclient: Network is unreachable", "no-network"),
     ("  ┌───────────┤ [!!] Select a language ├───────────┐", "question"),
     ("Prompt: '?' for help, default=2>", "question"),
