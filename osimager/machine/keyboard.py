@@ -14,6 +14,7 @@ import asyncio
 import dataclasses
 import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 
@@ -277,13 +278,15 @@ def _press_of(character: str) -> Press:
 class Console:
     """What typing needs of a machine: keys down (true) and up, a look at the screen, a wait for a text on serial.
 
-    `is_taken` tells whether the guest has taken all that was typed from its keyboard; true where nobody knows.
+    `is_taken` tells whether the guest has taken all that was typed from its keyboard; true where nobody knows. What is
+    typed while `covered` is open, nobody is shown.
     """
 
     send: Callable[[Sequence[tuple[str, bool]]], Awaitable[None]]
     look: Look
     wait_serial: Callable[[str], Awaitable[None]]
     is_taken: Callable[[], Awaitable[bool]]
+    covered: Callable[[], AbstractAsyncContextManager[None]]
 
 
 class _NotTaken(Exception):
@@ -305,13 +308,21 @@ async def run_keys(lines: Iterable[Line], console: Console, *, is_secret: Callab
                 case [Wait() as wait]:
                     await _run_wait(wait, console)
                 case keys if is_secret(line.text):
-                    await _type(keys, console, KEY_S * _SLOWER)
+                    await _type_covered(keys, console)
                 case keys:
                     unseen += not await _type_until_seen(keys, console)
         except _NotTaken:
             unseen += 1
             console = dataclasses.replace(console, is_taken=_assume_taken)
     return unseen
+
+
+async def _type_covered(line: Sequence[Action], console: Console) -> None:
+    """Type a line that holds a secret; its Enter when it is on the screen, and what to cover there is known."""
+    at = len(line) - (line[-1] == Press(("ret",)))
+    async with console.covered():
+        await _type(line[:at], console, KEY_S * _SLOWER)
+    await _type(line[at:], console, KEY_S * _SLOWER)
 
 
 async def _assume_taken() -> bool:

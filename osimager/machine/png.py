@@ -6,12 +6,12 @@ import re
 import struct
 import zlib
 
-_PPM_HEADER = re.compile(rb"P6\s+(\d+)\s+(\d+)\s+255\s")
+PPM_HEADER = re.compile(rb"P6\s+(\d+)\s+(\d+)\s+255\s")
 
 
 def parse_ppm(data: bytes) -> tuple[int, int, bytes]:
     """Give width, height and the RGB bytes of a PPM. Raises ValueError for anything else."""
-    header = _PPM_HEADER.match(data)
+    header = PPM_HEADER.match(data)
     if header is None:
         raise ValueError("not a PPM picture (P6, 255)")
     width, height = int(header[1]), int(header[2])

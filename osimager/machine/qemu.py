@@ -300,7 +300,11 @@ class QemuMachine:
         self._check_running()
         lines = parse_lines(command)
         console = Console(
-            send=self._send_keys, look=self.look, wait_serial=self._wait_serial, is_taken=self._are_keys_taken
+            send=self._send_keys,
+            look=self.look,
+            wait_serial=self._wait_serial,
+            is_taken=self._are_keys_taken,
+            covered=self._sight.covered,
         )
         mask = self._env.masker.mask
 

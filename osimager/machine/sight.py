@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from osimager.env import Env
 from osimager.errors import MachineError
 from osimager.events import OutputLine, ScreenChanged
 from osimager.kept import write_kept
+from osimager.machine.curtain import Curtain, cover_rows, mask_lines
 from osimager.machine.glyphs import GlyphReader
 from osimager.machine.png import make_png
 from osimager.machine.qmp import Qmp, QmpFailed
@@ -23,6 +25,8 @@ from osimager.machine.screen import (
     make_frame,
     parse_text_screen,
 )
+
+_ECHO_S = 1.0  # until what was typed last is seen
 
 
 class Sight:
@@ -38,6 +42,7 @@ class Sight:
         self._lines = TextScreen()
         self._glyphs = GlyphReader(qemu)
         self._looking = asyncio.Lock()
+        self._curtain = Curtain()
 
     async def look(self) -> Frame:
         """Look at the screen. Who types and who watches may do so at once, and there is one file for the picture."""
@@ -61,11 +66,25 @@ class Sight:
             frame = await self.look()
             if new := self._movement.look(frame):
                 self._env.emit(ScreenChanged(frame.digest, cells=new))
-                for line in self._lines.take(await self._read_text(frame)):
+                if self._curtain.is_drawn:
+                    return  # half a secret is no secret to the masker
+                for line in self._lines.take(mask_lines(await self._read_text(frame), self._env.masker.mask)):
                     self._env.emit(OutputLine("screen", line))
+
+    @contextlib.asynccontextmanager
+    async def covered(self) -> AsyncIterator[None]:
+        """Let nobody see what the screen shows of what is typed in the block: no text of it, no picture, ever."""
+        self._curtain.draw(await self.look())
+        yield
+        await asyncio.sleep(_ECHO_S)
+        self._curtain.open(await self.look())
 
     async def screenshot(self, path: Path) -> None:
         """Write what the screen shows to `path` as PNG."""
+        if self._curtain.hides:
+            await self.look()
+            self.keep_last(path)
+            return
         partial = path.with_name(f".partial-{path.name}")
         try:
             await self._qmp.screendump(partial)
@@ -77,7 +96,8 @@ class Sight:
         """Write what was seen last to `path` as PNG. Raises MachineError where nothing was."""
         if self._seen is None:
             raise MachineError("the guest was gone before its screen was seen")
-        write_kept(path, make_png(self._seen[0]), mode=0o600)
+        data, frame = self._seen
+        write_kept(path, make_png(cover_rows(data, self._curtain.find_rows(frame))), mode=0o600)
 
     async def _read_text(self, frame: Frame) -> tuple[str, ...]:
         """Give the lines on the screen: of a text mode from its memory, else what can be read of the picture."""

@@ -8,6 +8,7 @@ import importlib.util
 import os
 import signal
 import socket
+import zlib
 from pathlib import Path
 from types import ModuleType
 
@@ -18,13 +19,14 @@ from osimager.arch import Arch, Firmware
 from osimager.config.sections import DiskInterface
 from osimager.env import Env
 from osimager.errors import GuestGone, MachineError, PrerequisiteError, StageTimeout
-from osimager.events import Event, MachineEnded, MachineStarted, Notice, QmpEvent
+from osimager.events import Event, MachineEnded, MachineStarted, Notice, OutputLine, QmpEvent
 from osimager.machine.accelerator import choose_accelerator, probe
 from osimager.machine.causes import StuckGuest
 from osimager.machine.console import serving_console
 from osimager.machine.firmware import make_variables
 from osimager.machine.host import doctor_report, inspect_host, inspect_qemu
 from osimager.machine.ladder import SYSTEM
+from osimager.machine.png import parse_ppm
 from osimager.machine.qemu import DirectBoot, MachineRun, QemuMachine, start_machine
 from osimager.machine.qmp import Qmp
 from osimager.machine.ram import CHANGES, MACHINE, MEMORY, SavedMemory
@@ -32,6 +34,7 @@ from osimager.machine.watch import watch_machine
 from osimager.plan.facts import Accelerator, HostFacts
 from osimager.plan.model import DeviceOverride, DiskShape, MachineShape, NicShape, UserNetwork
 from osimager.ports import EndReason, Machine
+from osimager.redact import MASK
 
 
 def _load_tiny() -> ModuleType:
@@ -399,6 +402,38 @@ async def test_secret_is_typed_once_and_never_told(env: Env, host: HostFacts, ev
         await machine.type_keys('<waitStill>hunter2<enter>end<enter><waitSerial "end">')
         assert machine.serial_tail(2) == "********\nend"
     assert not any("hunter2" in str(event) for event in events)
+
+
+def find_lit_rows(pixels: bytes, *, width: int) -> set[int]:
+    """Give the rows of characters, 16 pixels high, that show anything."""
+    row = width * 3 * 16
+    return {at // row for at in range(0, len(pixels), row) if any(pixels[at : at + row])}
+
+
+async def test_secret_is_seen_neither_half_typed_nor_on_a_picture(
+    env: Env, host: HostFacts, events: list[Event], tmp_path: Path
+) -> None:
+    env.masker.register(secret := "correct horse battery")
+    async with asyncio.timeout(LIMIT_S), start_machine(make_run(env, host, tiny.ECHO_KEYS), env) as machine:
+        await wait_for_line(machine, "hello")
+        await machine.type_keys("<waitStill>")
+        typing = asyncio.create_task(machine.type_keys(f'{secret}<enter>end<enter><waitSerial "end"><waitStill>'))
+        while not typing.done():
+            await machine.observe()
+            await asyncio.sleep(0.1)
+        await typing
+        await machine.screenshot(tmp_path / "covered.png")
+        await machine.qmp.execute("screendump", {"filename": str(tmp_path / "all.ppm")})
+    lines = [event.text for event in events if isinstance(event, OutputLine) and event.source == "screen"]
+    assert [line for line in lines if MASK in line]
+    assert not [line for line in lines if "corr" in line]
+    width, height, pixels = parse_ppm((tmp_path / "all.ppm").read_bytes())
+    drawn = zlib.decompress((tmp_path / "covered.png").read_bytes().partition(b"IDAT")[2])
+    covered = b"".join(drawn[at + 1 : at + 1 + width * 3] for at in range(0, len(drawn), width * 3 + 1))
+    assert len(covered) == width * height * 3
+    shown, kept = find_lit_rows(pixels, width=width), find_lit_rows(covered, width=width)
+    [hidden] = shown - kept
+    assert hidden + 1 in kept, "`end` stands below it"
 
 
 async def test_empty_disk_is_named_by_the_watcher(env: Env, host: HostFacts) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import pytest
 from hypothesis import given
@@ -105,7 +106,9 @@ class FakeGuest:
         self._shown = 0
 
     def console(self) -> Console:
-        return Console(send=self.send, look=self.look, wait_serial=self.wait_serial, is_taken=self.is_taken)
+        return Console(
+            send=self.send, look=self.look, wait_serial=self.wait_serial, is_taken=self.is_taken, covered=nullcontext
+        )
 
     async def is_taken(self) -> bool:
         return True  # nobody knows
