@@ -17,7 +17,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from osimager.arch import parse_arch
+from osimager.arch import Arch, parse_arch
 from osimager.build.workspace import find_workspace, is_held
 from osimager.errors import STATUS_SIGINT, STATUS_SIGTERM, UsageError
 from osimager.events import Stage, Stamped, State
@@ -195,14 +195,16 @@ def is_target(target: str, text: str) -> bool:
     *said_places, said = text.split("/")
     if said_places and places[: len(said_places)] != said_places:
         return False
-    return bool(text) and said in (name, name.rpartition("-")[0] if _has_arch(name) else name)
+    (stem, arch), (said_stem, said_arch) = _cut_arch(name), _cut_arch(said)
+    return bool(text) and said_stem == stem and said_arch in (arch, None)
 
 
-def _has_arch(name: str) -> bool:
+def _cut_arch(name: str) -> tuple[str, Arch | None]:
+    """Give a target's name without its architecture, and that, however it is called (`amd64`)."""
+    stem, _, arch = name.rpartition("-")
     with contextlib.suppress(UsageError):
-        parse_arch(name.rpartition("-")[2])
-        return True
-    return False
+        return stem, parse_arch(arch)
+    return name, None
 
 
 def find_expected(places: Places, plan: str) -> dict[Stage, float]:

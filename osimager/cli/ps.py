@@ -47,4 +47,5 @@ def command(also_ended: bool, as_json: bool) -> None:
     for row in rows:
         seconds = row["seconds"]
         took = format_duration(seconds) if isinstance(seconds, float) else "?"
-        click.echo(f"{row['build']:<{width}}  {row['state']:<11}  {row['stage'] or '-':<9}  {took:>7}")
+        why = str(row["error"]).partition("\n")[0] if row["state"] == Ending.FAILED else ""
+        click.echo(f"{row['build']:<{width}}  {row['state']:<11}  {row['stage'] or '-':<9}  {took:>7}  {why}".rstrip())

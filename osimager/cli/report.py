@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import sys
 import traceback
 
@@ -58,6 +59,10 @@ def report(error: BaseException) -> int:
             denied = PrerequisiteError(str(error.strerror), where=Place(path), hint=hint)
             show(denied)
             return denied.status
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT | errno.EIO, filename=None):  # our own files say which they are
+            full = PrerequisiteError(f"cannot write what is to be shown: {error.strerror}")
+            show(full)
+            return full.status
         case _:
             traceback.print_exception(error, file=sys.stderr)
             _say(f"{type(error).__name__}: {error}", "error: this is a bug of osimager")

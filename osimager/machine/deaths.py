@@ -21,6 +21,7 @@ _HINTS: tuple[tuple[str, str, bool], ...] = (
     ("HV_ERROR", "use --accel tcg; `osimager doctor` tells what Hypervisor.framework misses", True),
     ("is not a valid device model name", "this QEMU lacks that device: install its full package", True),
     ("unsupported machine type", "this QEMU lacks that machine: install its full package", True),
+    ("Display '", "this QEMU has no windows (Debian: qemu-system-gui): use --display vnc or none", True),
     ("gtk initialization failed", "use --display none or vnc", True),
 )
 _HOST_CAUSES = {

@@ -8,6 +8,7 @@ import importlib.util
 import os
 import signal
 import socket
+import sys
 import zlib
 from pathlib import Path
 from types import ModuleType
@@ -31,6 +32,7 @@ from osimager.machine.qemu import DirectBoot, MachineRun, QemuMachine, start_mac
 from osimager.machine.qmp import Qmp
 from osimager.machine.ram import CHANGES, MACHINE, MEMORY, SavedMemory
 from osimager.machine.watch import watch_machine
+from osimager.plan.argv import Display
 from osimager.plan.facts import Accelerator, HostFacts
 from osimager.plan.model import DeviceOverride, DiskShape, MachineShape, NicShape, UserNetwork
 from osimager.ports import EndReason, Machine
@@ -222,6 +224,19 @@ async def test_more_memory_than_there_is_lacks_of_the_host(env: Env, host: HostF
     with pytest.raises((PrerequisiteError, GuestGone)):
         async with asyncio.timeout(LIMIT_S), start_machine(run, env):
             pass
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="a Mac always has windows")
+async def test_host_without_windows_is_told_what_else_shows_the_screen(
+    env: Env, host: HostFacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    run = dataclasses.replace(make_run(env, host, tiny.HANG), display=Display.WINDOW)
+    with pytest.raises(PrerequisiteError) as caught:
+        async with asyncio.timeout(LIMIT_S), start_machine(run, env):
+            pass
+    assert "--display" in str(caught.value.hint)
 
 
 async def test_endpoint_is_a_port_of_the_kernels_choice(env: Env, host: HostFacts) -> None:

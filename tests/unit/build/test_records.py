@@ -53,6 +53,8 @@ def test_no_such_build_is_a_usage_error(places: Places) -> None:
     [
         ("debian-12", True),
         ("debian-12-x86_64", True),
+        ("debian-12-amd64", True),
+        ("debian-12-arm64", False),
         ("qemu/debian-12", True),
         ("qemu/local/debian-12-x86_64", True),
         ("debian-1", False),

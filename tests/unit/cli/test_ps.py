@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,25 @@ def test_what_may_not_be_read_is_told_and_no_bug(places: Places, run: Run, monke
         said = run(*words)
         assert said.status == 4
         assert said.err.splitlines()[:2] == ["error: Permission denied", f"  at {places.builds}"]
+
+
+def test_failed_builds_are_listed_with_what_failed(places: Places, run: Run) -> None:
+    write_record(places, "20261121T124723Z-tiny-1-0d8a", status=6, error="the guest's kernel panicked\nand more")
+    write_record(places, "20261121T124724Z-tiny-1-0d8b", status=130, error="interrupted")
+    first, second = run("ps", "--all").out.splitlines()
+    assert first.endswith("  the guest's kernel panicked")
+    assert second.split()[1] == "interrupted"
+    assert "interrupted" not in second.partition("interrupted")[2]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_full_disk_behind_the_output_is_no_bug(places: Places) -> None:
+    write_record(places, "20261121T124723Z-tiny-1-0d8a")
+    argv = [sys.executable, "-m", "osimager", "ps", "--all"]
+    home = {**os.environ, "OSIMAGER_HOME": str(places.data.parent)}
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(argv, stdout=full, stderr=subprocess.PIPE, text=True, env=home, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (4, "error: cannot write what is to be shown: No space left on device\n")
 
 
 def test_log_that_is_gone_or_half_destroyed_is_no_bug(places: Places, run: Run) -> None:
