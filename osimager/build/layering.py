@@ -58,11 +58,19 @@ class _Top:
 async def open_layers(
     plan: BuildPlan, keys: PlanKeys, use: CacheUse, env: Env, *, memory_key: str
 ) -> AsyncIterator[BuildLayers]:
-    """Give the build's layers; what is being published when the block ends, well or not, is published first."""
+    """Give the build's layers; what is to be published when the block ends, well or by an error, is published first: a
+    build that fails is resumed from there. Only a cancel cuts that short.
+    """
+    failed: Exception | None = None
     with ExitStack() as held:
         async with AsyncExitStack() as locks, asyncio.TaskGroup() as publishing:
             owners = _Owners(held, locks, publishing)
-            yield BuildLayers(plan, keys, use, env, memory_key=memory_key if use.warm else "", owners=owners)
+            try:
+                yield BuildLayers(plan, keys, use, env, memory_key=memory_key if use.warm else "", owners=owners)
+            except Exception as exc:  # whatever failed: a task group would cancel its tasks for it
+                failed = exc
+    if failed is not None:
+        raise failed
 
 
 @dataclass(frozen=True, slots=True)

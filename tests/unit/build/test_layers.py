@@ -16,10 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from osimager.build.layering import BuildLayers, _Owners
+from osimager.build.layering import BuildLayers, _Owners, open_layers
 from osimager.build.layers import ACCESS, Layer, LayerStore, find_nearest, is_held, read_access
 from osimager.build.request import CacheUse
 from osimager.env import Env
+from osimager.errors import MachineError
 from osimager.events import Event, Notice
 from osimager.machine.ram import CHANGES, MACHINE, MEMORY
 from osimager.paths import Places
@@ -38,6 +39,7 @@ from tests.unit.build.layer_lab import (
 
 pytestmark = [pytest.mark.needs("qemu-img", "qemu-io")]
 DISK = f"{DRIVE}.qcow2"
+KEY = StageKey(digest=make_digest(1), inputs={})
 
 
 @pytest.fixture
@@ -422,10 +424,29 @@ async def test_full_disk_at_publishing_is_a_warning_and_leaves_nothing_torn(
     assert find(store, 1) == base.folder
 
 
+async def test_build_that_fails_keeps_every_layer_that_was_on_its_way(store: LayerStore, env: Env) -> None:
+    folders = [publish_layer(store, 1).folder]
+    keys = PlanKeys(install=KEY, steps=(), image=KEY, cached=0)
+
+    async def fail() -> None:
+        async with open_layers(None, keys, CacheUse(), env, memory_key="") as layers:  # type: ignore[arg-type]
+            owners = layers._owners
+            for number in (2, 3, 4):
+                key = StageKey(digest=make_digest(number), inputs={})
+                new = owners.held.enter_context(store.open_new(key, folders[-1].name))
+                make_qcow2(new.folder / DISK, below=folders[-1] / DISK)
+                owners.publishing.create_task(layers._publish_beside(new, make_content(number, index=number - 1), None))
+                folders.append(new.folder)
+            raise MachineError("a step failed")
+
+    with pytest.raises(MachineError, match="a step failed"):
+        await fail()
+    assert [layer.folder for layer in store.load()] == folders
+
+
 def make_layers(env: Env, owners: _Owners) -> BuildLayers:
     """Give a build's layers, of which only the publishing is used."""
-    key = StageKey(digest=make_digest(1), inputs={})
-    keys = PlanKeys(install=key, steps=(), image=key, cached=0)
+    keys = PlanKeys(install=KEY, steps=(), image=KEY, cached=0)
     return BuildLayers(None, keys, CacheUse(), env, memory_key="", owners=owners)  # type: ignore[arg-type]
 
 
