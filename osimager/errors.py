@@ -101,14 +101,17 @@ class MachineError(OsimagerError):
 
 
 class GuestGone(MachineError):
-    """QEMU ended when nobody had asked it to."""
+    """QEMU ended when nobody had asked it to; `stderr` is what it said, `seen` the end of its guest's console."""
 
     cause = "guest-gone"
 
-    def __init__(self, what: str, *, returncode: int | None = None, stderr: str = "", hint: str | None = None) -> None:
+    def __init__(
+        self, what: str, *, returncode: int | None = None, stderr: str = "", seen: str = "", hint: str | None = None
+    ) -> None:
         super().__init__(what, hint=hint)
         self.returncode = returncode
         self.stderr = stderr
+        self.seen = seen
 
 
 class StageTimeout(MachineError):

@@ -14,7 +14,7 @@ import asyncio
 import dataclasses
 import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 
@@ -279,7 +279,7 @@ class Console:
     """What typing needs of a machine: keys down (true) and up, a look at the screen, a wait for a text on serial.
 
     `is_taken` tells whether the guest has taken all that was typed from its keyboard; true where nobody knows. What is
-    typed while `covered` is open, nobody is shown.
+    typed while `covered` is open, nobody is shown. `waiting` is told what is waited for, as the command says it.
     """
 
     send: Callable[[Sequence[tuple[str, bool]]], Awaitable[None]]
@@ -287,6 +287,7 @@ class Console:
     wait_serial: Callable[[str], Awaitable[None]]
     is_taken: Callable[[], Awaitable[bool]]
     covered: Callable[[], AbstractAsyncContextManager[None]]
+    waiting: Callable[[str], AbstractContextManager[None]]
 
 
 class _NotTaken(Exception):
@@ -306,7 +307,8 @@ async def run_keys(lines: Iterable[Line], console: Console, *, is_secret: Callab
                 case [Pause(seconds)]:
                     await asyncio.sleep(seconds)
                 case [Wait() as wait]:
-                    await _run_wait(wait, console)
+                    with console.waiting(line.text):
+                        await _run_wait(wait, console)
                 case keys if is_secret(line.text):
                     await _type_covered(keys, console)
                 case keys:

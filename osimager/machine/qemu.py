@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -197,6 +197,8 @@ class QemuMachine:
         )
         self._oom_kills = count_oom_kills()
         self._typing = 0
+        self.awaits = ""
+        """What the guest has to do or say before more is typed, as the boot command has it; empty: nothing."""
 
     # What a caller does with it.
 
@@ -289,8 +291,8 @@ class QemuMachine:
 
     @property
     def is_typing(self) -> bool:
-        """Tell whether keys are being typed into the guest."""
-        return self._typing > 0
+        """Tell whether keys are being typed into the guest: by ourselves it is not waited for."""
+        return self._typing > 0 and not self.awaits
 
     async def type_keys(self, command: str, *, shown: str = "") -> None:
         """Type `command`, in Packer's boot command language.
@@ -305,6 +307,7 @@ class QemuMachine:
             wait_serial=self._wait_serial,
             is_taken=self._are_keys_taken,
             covered=self._sight.covered,
+            waiting=self._waiting,
         )
         mask = self._env.masker.mask
 
@@ -319,6 +322,14 @@ class QemuMachine:
             self._typing -= 1
         if unseen:
             self._env.emit(Notice(f"{unseen} typed lines did not change the guest's screen", level="warning"))
+
+    @contextlib.contextmanager
+    def _waiting(self, text: str) -> Iterator[None]:
+        self.awaits = text
+        try:
+            yield
+        finally:
+            self.awaits = ""
 
     async def look(self) -> Frame:
         """Look at the screen."""
@@ -487,7 +498,7 @@ class QemuMachine:
             self.failure = GuestGone(
                 "the guest switched itself off" if reason is EndReason.GUEST_SHUTDOWN else "the guest restarted",
                 returncode=returncode,
-                stderr=self.serial_tail(10),
+                seen=self.serial_tail(_LAST_WORDS_LINES),
                 hint="the last lines of the serial console say why",
             )
             raise self.failure

@@ -391,6 +391,11 @@ class Watched(Protocol):
         """Tell whether keys are being typed into the guest."""
         ...
 
+    @property
+    def awaits(self) -> str:
+        """Give what the guest has to do or say before more is typed; empty: nothing."""
+        ...
+
     async def observe(self) -> None:
         """Put the disk's counters and what is new on the screen on the bus."""
         ...
@@ -442,6 +447,8 @@ class _Watch:
         for proof in self._thinker.seen:
             self._tell(proof)
         if found := self._thinker.diagnose(now, self._load):
+            if awaits := self._machine.awaits:
+                found.what += f"; its boot command waits at {awaits}"
             raise found
 
     async def _look(self, now: float) -> None:

@@ -31,7 +31,7 @@ from osimager.machine.png import parse_ppm
 from osimager.machine.qemu import DirectBoot, MachineRun, QemuMachine, start_machine
 from osimager.machine.qmp import Qmp
 from osimager.machine.ram import CHANGES, MACHINE, MEMORY, SavedMemory
-from osimager.machine.watch import watch_machine
+from osimager.machine.watch import Patience, watch_machine
 from osimager.plan.argv import Display
 from osimager.plan.facts import Accelerator, HostFacts
 from osimager.plan.model import DeviceOverride, DiskShape, MachineShape, NicShape, UserNetwork
@@ -466,6 +466,24 @@ async def test_empty_disk_is_named_by_the_watcher(env: Env, host: HostFacts) -> 
     with pytest.raises(StuckGuest, match="No bootable device") as caught:
         await build()
     assert caught.value.cause == "no-bootable-medium"
+
+
+async def test_guest_that_never_says_what_is_waited_for_is_stuck(
+    env: Env, host: HostFacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("osimager.machine.watch.PATIENCE", Patience(loader_s=4.0))
+
+    async def build() -> None:
+        async with (
+            asyncio.timeout(LIMIT_S),
+            start_machine(make_run(env, host, tiny.HANG), env) as machine,
+            supervised(watch_machine(machine, env, SYSTEM)),
+        ):
+            await machine.type_keys('<wait><waitSerial "never">x')
+
+    with pytest.raises(StuckGuest, match=r'its boot command waits at <waitSerial "never">') as caught:
+        await build()
+    assert caught.value.cause == "firmware"
 
 
 async def test_panic_that_the_guest_reports_ends_the_block(env: Env, host: HostFacts) -> None:

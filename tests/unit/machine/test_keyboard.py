@@ -107,7 +107,12 @@ class FakeGuest:
 
     def console(self) -> Console:
         return Console(
-            send=self.send, look=self.look, wait_serial=self.wait_serial, is_taken=self.is_taken, covered=nullcontext
+            send=self.send,
+            look=self.look,
+            wait_serial=self.wait_serial,
+            is_taken=self.is_taken,
+            covered=nullcontext,
+            waiting=lambda _text: nullcontext(),
         )
 
     async def is_taken(self) -> bool:
