@@ -157,6 +157,8 @@ class BuildLayers:
         fits = bool(self._memory_key) and layer.memory == self._memory_key
         if layer.memory and self._memory_key and not fits:
             self._env.emit(Notice("the saved memory is another machine's (QEMU, CPU or firmware): the disk is booted"))
+        elif MACHINE in layer.files and not layer.memory and self._memory_key:
+            self._env.emit(Notice("the saved memory is damaged, or a copy of what was saved: the disk is booted"))
         return Base(
             folder=layer.folder,
             drives=layer.drive_bytes,

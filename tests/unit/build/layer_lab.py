@@ -60,6 +60,7 @@ def publish_layer(
     inputs: Mapping[str, str] | None = None,
     digest: int | None = None,
     build: str = "test",
+    way_in: Mapping[str, str] = WAY_IN,
 ) -> Layer:
     """Publish a layer of one disk, `on` another; nobody holds it then. `changes`: to the memory of that one."""
     index = 0 if on is None else on.index + 1
@@ -68,7 +69,7 @@ def publish_layer(
         below = None if on is None else on.folder / f"{DRIVE}.qcow2"
         make_qcow2(new.folder / f"{DRIVE}.qcow2", below=below, filled=filled, pattern=number % 255 + 1)
         if on is None:
-            new.write_access(WAY_IN)
+            new.write_access(way_in)
         if memory:
             (new.folder / MACHINE).write_bytes(b"stream")
             (new.folder / (CHANGES if changes else MEMORY)).write_bytes(b"ram")

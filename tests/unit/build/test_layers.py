@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from osimager.build.layering import BuildLayers, _Owners, open_layers
+from osimager.build.credentials import make_credentials
+from osimager.build.layering import Base, BuildLayers, _Owners, open_layers
 from osimager.build.layers import ACCESS, Layer, LayerStore, find_nearest, is_held, read_access
 from osimager.build.request import CacheUse
 from osimager.env import Env
@@ -171,6 +172,30 @@ def test_damaged_memory_leaves_the_disk_which_is_booted(
         assert found is not None
         assert (found.folder, found.memory) == (below.folder, "")
         assert store.find(make_digest(2), holds, memory="m") == above
+
+
+@pytest.mark.parametrize("at", [0, 1])
+async def test_build_that_boots_for_a_damaged_memory_says_so(
+    store: LayerStore, env: Env, events: list[Event], at: int
+) -> None:
+    disk = publish_layer(store, 1, memory="m", way_in=make_credentials(env).to_json())
+    step = publish_layer(store, 2, on=disk, memory="m", changes=True)
+    key = StageKey(digest=make_digest(2), inputs={})
+    keys = PlanKeys(install=KEY, steps=(key,), image=KEY, cached=1)
+
+    async def find_base() -> Base | None:
+        async with open_layers(None, keys, CacheUse(), env, memory_key="m") as layers:  # type: ignore[arg-type]
+            return await layers.find_base()
+
+    base = await find_base()
+    assert base is not None
+    assert (base.saved is not None, events) == (True, [])
+    (disk.folder / MEMORY if at == 0 else step.folder / CHANGES).unlink()
+    base = await find_base()
+    assert base is not None
+    assert (base.folder, base.saved) == (step.folder, None)
+    [notice] = [event for event in events if isinstance(event, Notice)]
+    assert "memory is damaged" in notice.text
 
 
 def test_memory_that_is_changes_is_put_together_from_the_layers_below(store: LayerStore) -> None:
