@@ -26,12 +26,14 @@ def command(build: str) -> None:
     $EDITOR mine.sh
     osimager resume last                          # runs from mine.sh on
     """
-    from osimager.build.records import find_record
+    from osimager.build.records import Ending, find_ending, find_record
     from osimager.cli.build import command as build_command
     from osimager.paths import Places
 
     places = Places.from_environment(os.environ)
     record = find_record(build, places)
+    if find_ending(record, places) is Ending.RUNNING:
+        raise UsageError(f"{record.build} still runs", hint=f"osimager logs {record.build}, or osimager stop")
     if not record.words or not Path(record.folder).is_dir():
         where = f"its folder {record.folder} is gone" if record.words else "an older osimager did not keep its words"
         raise UsageError(

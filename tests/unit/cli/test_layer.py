@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from osimager.build.layers import LayerStore
+from osimager.build.workspace import open_workspace
+from osimager.env import Clock
 from osimager.paths import Places
 from tests.unit.build.layer_lab import publish_layer
 from tests.unit.cli.conftest import Run, Said
@@ -83,6 +85,13 @@ def test_resume_says_why_a_build_cannot_be_said_again(places: Places, run: Run, 
     write_record(places, "20200101T000000Z-tiny-1-dead", words=["debian-12"], folder=str(tmp_path / "gone"))
     said = run("resume", "last")
     assert (said.status, "gone" in said.err) == (2, True)
+
+
+def test_build_that_runs_is_not_resumed_beside_itself(places: Places, run: Run) -> None:
+    with open_workspace(places, "tiny-1", Clock().now()) as workspace:
+        write_record(places, workspace.name, status=None, ended=None, words=["debian-12", "--dry-run"], folder="/")
+        said = run("resume", "last")
+    assert (said.status, f"{workspace.name} still runs" in said.err) == (2, True)
 
 
 def test_resume_says_the_words_of_one_target_in_their_folder(places: Places, run: Run, tmp_path: Path) -> None:
