@@ -9,6 +9,7 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
+from glob import glob
 from pathlib import Path
 
 from osimager.build.request import BuildRequest
@@ -194,8 +195,10 @@ class _Loader:
         base = Path(place.path).parent
         digests = []
         for pattern in patterns:
-            found = sorted(base.glob(pattern)) if not Path(pattern).is_absolute() else [Path(pattern)]
-            if not found or not found[0].exists():
+            # Path.glob refuses what is absolute, empty, or has ** beside other characters.
+            names = glob(pattern, root_dir=base, recursive=True, include_hidden=True)  # noqa: PTH207
+            found = sorted(base / name for name in names)
+            if not found:
                 raise ConfigError(
                     f"no file is called {pattern!r}", where=place, hint=f"inputs are looked for in {base}"
                 )

@@ -308,6 +308,19 @@ def test_a_secret_that_is_no_size_is_not_shown_with_what_is_wrong(run: Run, web:
     assert QUOTED.replace("'", "") not in said.out + said.err
 
 
+def test_inputs_are_patterns_wherever_they_begin(run: Run, web: Path, write: Write) -> None:
+    write("specs/web/data/.hidden", "1\n")
+    absolute = f"{web}/specs/web/data/*"
+    for pattern in (absolute, "data/*", "data/**e*"):
+        write("specs/web/spec.yml", WEB.replace("data/*", pattern))
+        inputs = plan(run, web)["steps"][3]["inputs"]  # type: ignore[index]
+        assert [text.rpartition(":")[0] for text in inputs] == ["data/.hidden", "data/one"]
+    for pattern in (f"{web}/none*", "none*", "''"):
+        write("specs/web/spec.yml", WEB.replace("data/*", pattern))
+        said = run("plan", "web-1", "--iso", str(web / "web.iso"), "--project", web)
+        assert (said.status, "no file is called" in said.err) == (3, True)
+
+
 def test_step_to_begin_from_is_one_that_there_is(run: Run, web: Path) -> None:
     said = run("plan", "web-1", "--iso", str(web / "web.iso"), "--project", web, "--from", "step:7")
     assert (said.status, "step 7      spec.yml:13" in said.out) == (0, True)
