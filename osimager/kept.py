@@ -40,6 +40,18 @@ def make_folder(path: Path, *, private: bool = False) -> Path:
     return path
 
 
+def check_writable(folder: Path) -> None:
+    """Raise PrerequisiteError where `folder` could not be made or written to; nothing is made."""
+    try:
+        there = next(each for each in (folder, *folder.parents) if each.exists())
+    except OSError as exc:
+        raise _cannot_write(folder, exc) from exc
+    if not there.is_dir():
+        raise _cannot_write(folder, NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)))
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise _cannot_write(folder, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+
+
 def _check_private(path: Path) -> None:
     """In a folder like /tmp anybody could have made `path` before us, as a link too."""
     anybodys = path.parent.stat().st_mode & stat.S_IWOTH

@@ -25,6 +25,7 @@ from osimager.build.workspace import KEPT, open_workspace, sweep
 from osimager.env import Clock, Env
 from osimager.errors import STATUS_SIGINT, OsimagerError
 from osimager.events import BuildFailed, Bus, ImagePublished, Notice, Sink, Stage
+from osimager.kept import check_writable
 from osimager.paths import Places
 from osimager.plan.argv import Display
 from osimager.plan.deadlines import make_deadlines
@@ -124,7 +125,7 @@ class _Build:
             env.emit(Notice(f"swept what the build {name} left when it was killed"))
         layers = LayerStore(env.places)
         await in_thread(layers.sweep)
-        prepared = await rec.run(Stage.RESOLVE, prepare(self._asked, env))
+        prepared = await rec.run(Stage.RESOLVE, self._prepare())
         self._prepared = prepared
         plan = prepared.plan
         chosen = prepared.host.accelerator
@@ -141,6 +142,12 @@ class _Build:
         for layer in await in_thread(layers.gc):
             env.emit(Notice(f"the layer of {layer.name} ({layer.target}) made room for newer ones"))
         return entry
+
+    async def _prepare(self) -> Prepared:
+        """Make the plan, and see that its image has a place to go: after an hour of building it would be late."""
+        prepared = await prepare(self._asked, self._env)
+        await in_thread(lambda: check_writable(prepared.plan.output.folder))
+        return prepared
 
     async def _settle_failure(self, error: BaseException) -> Outcome:
         """Record how the build failed, and keep what tells of it; raise what ends the whole command."""

@@ -16,22 +16,29 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+_MOST_BYTES = 1 << 60
+
+
 class Size(click.ParamType[int]):
     """A size in bytes: `20G`; a bare number is in `unit`s."""
 
     name = "size"
 
-    def __init__(self, unit: str) -> None:
+    def __init__(self, unit: str, *, least: int = 0) -> None:
         self._unit = unit
+        self._least = least
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Read a size, or say what one looks like."""
         if isinstance(value, int):
             return value
         try:
-            return parse_size(str(value), unit=self._unit)
+            size = parse_size(str(value), unit=self._unit)
         except ValueError as error:
             self.fail(str(error), param, ctx)
+        if not self._least <= size < _MOST_BYTES:
+            self.fail(f"{value!r} is too {'small' if size < self._least else 'large'}", param, ctx)
+        return size
 
 
 class StageDeadline(click.ParamType["tuple[Deadline, ...]"]):
@@ -127,9 +134,9 @@ def plan_options(function: F) -> F:
                 metavar="FILE",
                 help="A further script. Repeatable.",
             ),
-            click.option("--memory", type=Size("m"), metavar="SIZE", help="Memory, such as 2G."),
+            click.option("--memory", type=Size("m", least=1 << 20), metavar="SIZE", help="Memory, such as 2G."),
             click.option("--cpus", type=click.IntRange(1, 256), help="Processors."),
-            click.option("--disk", type=Size("g"), metavar="SIZE", help="The disk's size, such as 20G."),
+            click.option("--disk", type=Size("g", least=1 << 20), metavar="SIZE", help="The disk's size, such as 20G."),
             click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Where the image goes."),
             click.option("--replace", is_flag=True, help="Let the image replace one of the same name in --output."),
             click.option(

@@ -41,6 +41,17 @@ def test_unknown_option_value_says_what_there_is(home: Path) -> None:
     check(build(home, "--memory", "much"), 2, "much", "20G")
 
 
+@pytest.mark.parametrize(("option", "size"), [("--memory", "0"), ("--disk", "1k"), ("--memory", "9" * 20 + "G")])
+def test_size_that_no_machine_can_have(home: Path, option: str, size: str) -> None:
+    check(build(home, option, size), 2, size, "is too")
+
+
+def test_output_that_cannot_be_written_ends_before_the_build_has_begun(home: Path, tmp_path: Path) -> None:
+    """Before anything of the ISO is looked at, too: this one is none."""
+    (iso := tmp_path / "text.iso").write_text("hello")
+    check(build(home, "--iso", iso, "--output", iso / "images"), 4, "cannot write", f"{iso}/images", "hint: ")
+
+
 def test_missing_iso(home: Path) -> None:
     check(build(home, "--iso", "/nowhere/at-all.iso"), 5, "/nowhere/at-all.iso")
 
