@@ -236,7 +236,7 @@ class BuildLayers:
         """Make a layer of what the guest has written, and let it go on in the next one."""
         assert self._following is not None, "what is kept has drives, and what comes after them"
         top = self._top
-        self._top = following = await self._following
+        self._top = following = await asyncio.shield(self._following)  # who makes it tells of it, cancelled or not
         async with machine.paused():
             await machine.move_drives({name: self.drive(name) for name in self._drives})
             memory = await self._save_memory(machine, top.folder)

@@ -469,6 +469,21 @@ async def test_build_that_fails_keeps_every_layer_that_was_on_its_way(store: Lay
     assert [layer.folder for layer in store.load()] == folders
 
 
+async def test_cancel_while_the_next_drives_are_made_is_no_error(store: LayerStore, env: Env) -> None:
+    publish_layer(store, 1, way_in=make_credentials(env).to_json())
+    steps = tuple(StageKey(digest=make_digest(number), inputs={}) for number in (2, 3))
+    keys = PlanKeys(install=KEY, steps=steps, image=KEY, cached=2)
+    async with open_layers(None, keys, CacheUse(), env, memory_key="") as layers:  # type: ignore[arg-type]
+        base = await layers.find_base()
+        assert base is not None
+        await layers.open_drives(base)
+        keeping = asyncio.create_task(layers._keep(None))  # type: ignore[arg-type]
+        await asyncio.sleep(0)
+        keeping.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await keeping
+
+
 def make_layers(env: Env, owners: _Owners) -> BuildLayers:
     """Give a build's layers, of which only the publishing is used."""
     keys = PlanKeys(install=KEY, steps=(), image=KEY, cached=0)
