@@ -202,6 +202,14 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule(
         Weight.FINAL,
+        "firmware",
+        "the machine's firmware crashed",
+        "give the guest more memory (--memory), or another firmware: `osimager doctor` shows which one is used",
+        # EDK2: UefiCpuPkg's DumpCpuContext, ArmPkg's DefaultExceptionHandler.
+        r"^!!!! (?:X64|IA32) Exception Type|^Synchronous Exception at 0x",
+    ),
+    _rule(
+        Weight.FINAL,
         "no-bootable-medium",
         "the firmware found nothing to boot",
         "the ISO is not bootable with this firmware (try --firmware uefi or bios), or the disk holds no system",

@@ -45,6 +45,8 @@ LINES = [
     ("There was an error running the kickstart script at line 31.", "installer-error"),
     ("storage configuration failed: You have not defined a root partition (/)", "installer-error"),
     ("No bootable device.", "no-bootable-medium"),
+    ("!!!! X64 Exception Type - 0E(#PF - Page-Fault)  CPU Apic ID - 00000000 !!!!", "firmware"),
+    ("Synchronous Exception at 0x000000007BE6CA2C", "firmware"),
     ("BdsDxe: No bootable option or device was found.", "no-bootable-medium"),
     ("UEFI Interactive Shell v2.2", "uefi-shell"),
     ("Shell> ", "uefi-shell"),
