@@ -226,7 +226,7 @@ async def test_more_memory_than_there_is_lacks_of_the_host(env: Env, host: HostF
             pass
 
 
-@pytest.mark.skipif(sys.platform == "darwin", reason="a Mac always has windows")
+@pytest.mark.skipif(sys.platform == "darwin", reason="QEMU on a Mac has windows whatever DISPLAY says")
 async def test_host_without_windows_is_told_what_else_shows_the_screen(
     env: Env, host: HostFacts, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,6 +41,7 @@ from tests.unit.build.layer_lab import (
 
 pytestmark = [pytest.mark.needs("qemu-img", "qemu-io")]
 DISK = f"{DRIVE}.qcow2"
+NONE: Any = None  # for the plan, and the machine: what is tried with it ends before either is looked at
 KEY = StageKey(digest=make_digest(1), inputs={})
 
 
@@ -184,7 +186,7 @@ async def test_build_that_boots_for_a_damaged_memory_says_so(
     keys = PlanKeys(install=KEY, steps=(key,), image=KEY, cached=1)
 
     async def find_base() -> Base | None:
-        async with open_layers(None, keys, CacheUse(), env, memory_key="m") as layers:  # type: ignore[arg-type]
+        async with open_layers(NONE, keys, CacheUse(), env, memory_key="m") as layers:
             return await layers.find_base()
 
     base = await find_base()
@@ -454,7 +456,7 @@ async def test_build_that_fails_keeps_every_layer_that_was_on_its_way(store: Lay
     keys = PlanKeys(install=KEY, steps=(), image=KEY, cached=0)
 
     async def fail() -> None:
-        async with open_layers(None, keys, CacheUse(), env, memory_key="") as layers:  # type: ignore[arg-type]
+        async with open_layers(NONE, keys, CacheUse(), env, memory_key="") as layers:
             owners = layers._owners
             for number in (2, 3, 4):
                 key = StageKey(digest=make_digest(number), inputs={})
@@ -473,11 +475,11 @@ async def test_cancel_while_the_next_drives_are_made_is_no_error(store: LayerSto
     publish_layer(store, 1, way_in=make_credentials(env).to_json())
     steps = tuple(StageKey(digest=make_digest(number), inputs={}) for number in (2, 3))
     keys = PlanKeys(install=KEY, steps=steps, image=KEY, cached=2)
-    async with open_layers(None, keys, CacheUse(), env, memory_key="") as layers:  # type: ignore[arg-type]
+    async with open_layers(NONE, keys, CacheUse(), env, memory_key="") as layers:
         base = await layers.find_base()
         assert base is not None
         await layers.open_drives(base)
-        keeping = asyncio.create_task(layers._keep(None))  # type: ignore[arg-type]
+        keeping = asyncio.create_task(layers._keep(NONE))
         await asyncio.sleep(0)
         keeping.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -487,7 +489,7 @@ async def test_cancel_while_the_next_drives_are_made_is_no_error(store: LayerSto
 def make_layers(env: Env, owners: _Owners) -> BuildLayers:
     """Give a build's layers, of which only the publishing is used."""
     keys = PlanKeys(install=KEY, steps=(), image=KEY, cached=0)
-    return BuildLayers(None, keys, CacheUse(), env, memory_key="", owners=owners)  # type: ignore[arg-type]
+    return BuildLayers(NONE, keys, CacheUse(), env, memory_key="", owners=owners)
 
 
 # Why a miss is one ----------------------------------------------------------------------------------------------------

@@ -95,7 +95,7 @@ def test_failed_builds_are_listed_with_what_failed(places: Places, run: Run) -> 
     assert "interrupted" not in second.partition("interrupted")[2]
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full: a full disk")
 def test_full_disk_behind_the_output_is_no_bug(places: Places) -> None:
     write_record(places, "20261121T124723Z-tiny-1-0d8a")
     argv = [sys.executable, "-m", "osimager", "ps", "--all"]
