@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -32,6 +33,8 @@ from osimager.paths import Places
 from osimager.registry.store import Registry
 
 Stages = dict[str, float]
+# A Packer that has missed the boot menu waits on.
+DEADLINE_S = 10 * 60
 
 
 class ContestantFailed(Exception):
@@ -202,10 +205,19 @@ def _places(lab: Lab) -> Places:
 def _run(words: list[object], environment: dict[str, str] | None = None) -> str:
     """Give what a command wrote to stdout. Raises ContestantFailed."""
     argv = [str(word) for word in words]
-    done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise ContestantFailed(f"{argv[0]} ended with status {done.returncode}\n{(done.stdout + done.stderr)[-4000:]}")
-    return done.stdout
+    with subprocess.Popen(
+        argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0
+    ) as process:
+        try:
+            out, err = process.communicate(timeout=DEADLINE_S)
+        except BaseException as error:
+            os.killpg(process.pid, signal.SIGKILL)  # its guest too
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise ContestantFailed(f"{argv[0]} was not done after {DEADLINE_S} s") from None
+            raise
+    if process.returncode:
+        raise ContestantFailed(f"{argv[0]} ended with status {process.returncode}\n{(out + err)[-4000:]}")
+    return out
 
 
 def _parse() -> argparse.Namespace:
