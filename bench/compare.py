@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from bench.lab import Lab, open_lab
@@ -33,6 +34,7 @@ from osimager.paths import Places
 from osimager.registry.store import Registry
 
 Stages = dict[str, float]
+PAUSED = "of it the guest paused"
 # A Packer that has missed the boot menu waits on.
 DEADLINE_S = 10 * 60
 
@@ -128,7 +130,20 @@ def run_osimager(lab: Lab, *words: str) -> Outcome:
     )  # fmt: skip
     image = Path(said.splitlines()[-1])
     [entry] = [entry for entry in Registry.open(_places(lab).registry).load() if entry.path == image]
-    return Outcome(image, {str(record.stage): record.seconds for record in entry.stages})
+    stages = {str(record.stage): record.seconds for record in entry.stages}
+    return Outcome(image, {**stages, PAUSED: find_paused_s(_places(lab).builds / entry.build / "events.jsonl")})
+
+
+def find_paused_s(events: Path) -> float:
+    """Give how long the guest of a build stood still while what it had written became a layer."""
+    stopped: datetime | None = None
+    seconds = 0.0
+    for event in map(json.loads, events.read_text().splitlines()):
+        if event["kind"] == "qmp_event" and event["name"] in ("STOP", "RESUME"):
+            at = datetime.fromisoformat(event["time"])
+            seconds += (at - stopped).total_seconds() if stopped and event["name"] == "RESUME" else 0
+            stopped = at if event["name"] == "STOP" else None
+    return seconds
 
 
 def run_again(lab: Lab) -> Outcome:
