@@ -1,2 +1,2 @@
-# One disk, GPT, the root file system last so that it can grow; no swap.
-PARTITIONS="vtbd0 gpt { E>'200M efi, ' if firmware == 'uefi' else '512K freebsd-boot, '<Eauto freebsd-ufs / }"
+# One disk, GPT, what boots it first (bsdinstall makes that itself), the root file system last so that it can grow; no swap.
+PARTITIONS="vtbd0 gpt { auto freebsd-ufs / }"

@@ -1,7 +1,7 @@
 """Proxmox VE's answer.toml: TOML, and the keys that its auto-installer knows.
 
 Source: https://pve.proxmox.com/wiki/Automated_Installation, "Answer File Format Reference"; the installer refuses a
-file with a key that it does not know, and names with `_` from version 9 on.
+file with a key that it does not know. It still takes the older names with `_` (pve-installer, answer.rs); we do not.
 """
 
 from __future__ import annotations

@@ -3,8 +3,7 @@
 set -eu
 export ERASE_DISKS=/dev/vda
 setup-alpine -e -f /tmp/answers
-root=$(blkid | sed -n 's/^\(\/dev\/\(vda[0-9]*\|mapper\/[a-z0-9-]*\|vg0\/[a-z_]*\)\):.*TYPE="ext4".*/\1/p' | tail -n 1)
-mount "$root" /mnt
+mount /dev/vda2 /mnt
 cp /etc/resolv.conf /mnt/etc/resolv.conf
 chroot /mnt apk add --no-progress sudo bash tmux
 chroot /mnt adduser -D -s /bin/bash osimager
