@@ -7,6 +7,7 @@ its volume id alone. Everything blocks (`aio.in_thread`).
 from __future__ import annotations
 
 import configparser
+import glob
 import json
 import re
 import time
@@ -53,7 +54,7 @@ _VOLUMES = tuple(
         ("fedora", rf"Fedora-.*?{_ARCH}-(?P<version>\d+)"),
         ("debian", rf"Debian (?P<version>\d+(?:\.\d+)*) {_ARCH}"),
         ("ubuntu", rf"Ubuntu-Server (?P<version>\d+\.\d+(?:\.\d+)?) (?:LTS )?{_ARCH}"),
-        ("opensuse", rf"(?:openSUSE-)?Leap-(?P<version>\d+\.\d+)-.*?{_ARCH}"),
+        ("opensuse", rf"(?:openSUSE-|Install-)?Leap-(?P<version>\d+\.\d+)-.*?{_ARCH}"),
         ("sles", rf"SLES?-?(?P<version>\d+(?:-SP\d+|\.\d+)?)-.*?{_ARCH}"),
         ("alpine", rf"alpine-\w+ (?P<version>\d+(?:\.\d+)+) {_ARCH}"),
         ("arch", r"ARCH_(?P<version>\d{6})"),
@@ -186,7 +187,7 @@ def render_entry(identity: IsoIdentity, *, name: str, arch: Arch, filename: str,
         f"  volume_id: {quote(re.escape(identity.volume_id))}\n"
         f"  arches:\n"
         f"    {arch}:\n"
-        f"      patterns: [{quote(filename)}]\n"
+        f"      patterns: [{quote(glob.escape(filename))}]\n"
         f"      sha256: {quote(sha256)}\n"
         f"      size: {size_bytes}\n"
     )

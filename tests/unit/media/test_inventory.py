@@ -83,6 +83,7 @@ def test_an_iso_says_what_it_is(
         ("CentOS-8-5-2111-x86_64-dvd", "centos", "8.5.2111", Arch.X86_64),
         ("Fedora-S-dvd-x86_64-41", "fedora", "41", Arch.X86_64),
         ("SLE-15-SP6-Full-x86_64501.1.1", "sles", "15-SP6", Arch.X86_64),
+        ("Install-Leap-16.0-x86_64", "opensuse", "16.0", Arch.X86_64),
         ("alpine-virt 3.20.3 aarch64", "alpine", "3.20.3", Arch.AARCH64),
         ("14_1_RELEASE_AMD64_CD", "freebsd", "14.1", Arch.X86_64),
         ("OpenBSD/amd64   7.6 Install CD", "openbsd", "7.6", Arch.X86_64),
