@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import glob
 import os
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -25,6 +26,7 @@ from osimager.media.inventory import IsoIdentity, recognise_iso, render_entry
 from osimager.media.store import IsoStore
 from osimager.paths import Places
 
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*(?<!\.iso)")
 _QUICK = Patience(connect_s=10.0, stall_s=15.0, tries=1)
 # What an entry says that somebody must be able to look up.
 SOURCED = ("urls", "patterns", "sha256", "checksum_url", "signature_url", "signature_key", "volume_id")
@@ -164,8 +166,12 @@ async def add_iso(
 ) -> AddedIso:
     """Say what the ISO `path` is, and write it as an entry into the user's `isos.d`, in the place of one of before.
 
-    Raises MediaError for what is no ISO, UsageError where it does not tell its name or architecture.
+    Raises MediaError for what is no ISO, UsageError where it does not tell its name or architecture, or `name` is none.
     """
+    if name and not _NAME.fullmatch(name):
+        raise UsageError(
+            f"{name!r} cannot be the name of an ISO", hint="a name has letters, digits, and . _ + - inside"
+        )
     identity = await in_thread(lambda: recognise_iso(path))
     name, arch = name or iso_name(identity, catalog.iso_tables()), arch or identity.arch
     if not name or arch is None:

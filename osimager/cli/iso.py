@@ -164,9 +164,9 @@ def add(file: Path, name: str | None, arch: str | None, project: Path, data_dir:
 
     places = _places()
     folders = iso_folders(project.absolute(), places)
-    given = parse_arch(arch) if arch else None
+    given, catalog = parse_arch(arch) if arch else None, _catalog(project, data_dir)
     with open_env(places) as env:
-        added = _run(add_iso(file, _catalog(project, data_dir), env, folders=folders, name=name, arch=given))
+        added = _run(add_iso(file, catalog, env, folders=folders, name=name, arch=given))
     what = added.identity
     if as_json:
         fields = {
@@ -184,6 +184,8 @@ def add(file: Path, name: str | None, arch: str | None, project: Path, data_dir:
     told = f", says its {what.told_by}" if what.told_by else ""
     click.echo(f"{file.name} is {what.title}{told}", err=True)
     click.echo(f"written to {added.file}; it is found at {added.found_at}", err=True)
+    if added.name not in catalog.iso_tables():
+        click.echo(f"no target asks for {added.name} by itself: build with --iso {added.name}", err=True)
     click.echo(added.name)
 
 

@@ -34,12 +34,20 @@ def list_specs(
     dist: str | None, arch: str | None, with_state: bool, project: Path, data_dir: Path | None, as_json: bool
 ) -> None:
     """List every target there is: installed, boots, renders (docs/targets.md), or what it needs."""
+    import difflib
+
     from osimager.arch import parse_arch
     from osimager.build.catalogues import open_catalog
     from osimager.paths import Places
 
     wanted = parse_arch(arch) if arch else None
     catalog = open_catalog(project.absolute(), Places.from_environment(os.environ), data_dir)
+    dists = dict.fromkeys(entry.dist for entry in catalog.targets())
+    if dist is not None and dist not in dists:
+        said = dist.lower()
+        close = [name for name in dists if name.startswith(said) or said.startswith(name)]
+        close = close or difflib.get_close_matches(said, dists, 1) or list(dists)
+        raise UsageError(f"no target is of a distribution {dist!r}", hint=f"there is {', '.join(close)}")
     found = [entry for entry in catalog.targets() if dist in (None, entry.dist) and wanted in (None, entry.arch)]
     if as_json:
         click.echo(json.dumps([_fields(catalog, entry) for entry in found], indent=1))

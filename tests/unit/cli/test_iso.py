@@ -148,9 +148,25 @@ def test_add_of_what_does_not_say_what_it_is_asks_for_a_name(run: Run, project: 
     make_seed(path, "PLAIN", {"a": b"b"})
     said = run("iso", "add", path, "--project", project)
     assert (said.status, "--name" in said.err) == (2, True)
-    assert run("iso", "add", path, "--name", "plain", "--arch", "x86_64", "--project", project).out == "plain\n"
+    named = run("iso", "add", path, "--name", "plain", "--arch", "x86_64", "--project", project)
+    assert (named.out, "build with --iso plain" in named.err) == ("plain\n", True)
     path.write_bytes(b"no ISO")
     assert run("iso", "add", path, "--name", "plain", "--arch", "x86_64", "--project", project).status == 5
+
+
+@pytest.mark.parametrize("name", ["../outside", "a b", ".hidden", "mine.iso", "ä"])
+def test_add_takes_no_name_that_is_none(run: Run, project: Path, iso: Path, places: Places, name: str) -> None:
+    """It becomes a file's name, and --iso takes what has a slash, or ends in .iso, as a path."""
+    said = run("iso", "add", iso, "--name", name, "--project", project)
+    assert (said.status, f"{name!r} cannot be" in said.err) == (2, True)
+    assert not list(places.config.rglob("*.yml"))
+
+
+def test_add_of_a_file_with_a_patterns_signs_in_its_name_is_found(run: Run, project: Path, iso: Path) -> None:
+    odd = iso.rename(iso.with_name("Rocky [9] * (1).iso"))
+    assert run("iso", "add", odd, "--project", project).out == "rocky-9.5\n"
+    fetched = run("iso", "fetch", "rocky-9.5", "--arch", "x86_64", "--json", "--project", project)
+    assert (fetched.json()["sha256"], fetched.json()["verified"]) == (sha256(odd), True)
 
 
 def test_check_names_what_is_not_whole_and_what_does_not_answer(
