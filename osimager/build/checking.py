@@ -158,6 +158,7 @@ def describe_target(asked: BuildRequest, places: Places) -> dict[str, object]:
         "needs": sections.needs,
         "status": sections.status,
         "notes": list(sections.notes),
+        "end_of_life": to_plain(fields.get("end_of_life")),
         "iso": configuration.iso,
         "machine": to_plain(sections.machine),
         "installer": to_plain(sections.installer),

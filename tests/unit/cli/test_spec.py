@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,6 +47,18 @@ def test_list_gives_the_projects_targets_among_the_shipped(run: Run, web: Path) 
         "needs": None,
     }
     assert run("spec", "list", "--dist", "web", "--arch", "arm64", "--project", web).out == ""
+
+
+def test_list_of_an_unknown_distribution_names_the_likeliest(run: Run, web: Path) -> None:
+    for asked, hint in (
+        ("AlmaLinux", "there is alma"),
+        ("windows", "there is windows-desktop, windows-server"),
+        ("debain", "there is debian"),
+    ):
+        said = run("spec", "list", "--dist", asked, "--project", web)
+        assert (said.status, said.out) == (2, "")
+        assert said.err.rstrip().endswith(hint)
+    assert ", web, " in run("spec", "list", "--dist", "zzz", "--project", web).err
 
 
 def test_list_says_how_far_each_target_is(run: Run, web: Path, write: Write) -> None:
@@ -133,6 +146,9 @@ def test_show_resolves_with_placeholders_and_keeps_types(run: Run, web: Path, wr
     assert shown["defs"]["answer_url"] == "{{answer_url}}"
     assert shown["packer"] is None
     assert "qemu/local/web-2-x86_64" in run("spec", "show", "web-2", "--project", web).out
+    assert shown["end_of_life"] is None
+    write("specs/web/spec.yml", f"{WEB}end_of_life: '2027-05-31'\n")
+    assert re.search("^end_of_life +2027-05-31$", run("spec", "show", "web-2", "--project", web).out, re.MULTILINE)
 
 
 def test_check_needs_no_secrets(run: Run, web: Path) -> None:
