@@ -68,7 +68,7 @@ class Recorder:
         self.states: dict[Stage, State] = dict.fromkeys(Stage, State.PENDING)
         self.seconds: dict[Stage, float] = {}
         self.failed_in: Stage | None = None
-        self._cancelled_in: Stage | None = None
+        self._cut_short: Stage | None = None
 
     async def run(self, stage: Stage, work: Awaitable[T]) -> T:
         """Await `work` as `stage`, within the stage's deadline."""
@@ -123,13 +123,12 @@ class Recorder:
 
         An error whose stage saw only a cancel (a supervisor's: the guest died) is that stage's.
         """
-        interrupted = isinstance(error, (asyncio.CancelledError, KeyboardInterrupt))
-        if error is not None and not interrupted and self.failed_in is None and self._cancelled_in is not None:
-            self.failed_in = self._cancelled_in
-            self._change(self.failed_in, State.FAILED, detail=str(error))
-        for stage, state in self.states.items():
-            if state is State.RUNNING:
-                self.states[stage] = State.CANCELLED
+        if (stage := self._cut_short) is not None:
+            if self.failed_in is None and isinstance(error, Exception):
+                self.failed_in = stage
+                self._change(stage, State.FAILED, detail=str(error), seconds=self.seconds[stage])
+            else:
+                self._change(stage, State.CANCELLED, seconds=self.seconds[stage])
         self._save(self)
         return 0 if error is None else self._status_of(error)
 
@@ -142,8 +141,7 @@ class Recorder:
         """Record how `stage` failed, and give what to raise for it."""
         cause = first_cause(error)
         if isinstance(cause, asyncio.CancelledError):
-            self._cancelled_in = stage
-            self._change(stage, State.CANCELLED, seconds=self.seconds[stage])
+            self._cut_short = stage  # by a person or by what went wrong elsewhere: `settle` is told
             return cause
         if isinstance(cause, TimeoutError) and not isinstance(cause, OsimagerError):
             allowed = format_duration(self.deadline_s[stage])
