@@ -91,4 +91,4 @@ def _lines(host: HostReport) -> Iterator[str]:
         if guest.firmware:
             yield f"          UEFI {guest.firmware.code}"
         if guest.problem:
-            yield f"          {guest.problem}: {guest.hint}"
+            yield "          " + ": ".join(filter(None, (guest.problem, guest.hint)))

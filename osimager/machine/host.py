@@ -22,7 +22,7 @@ from osimager.kept import make_folder, write_kept
 from osimager.machine.accelerator import choose_accelerator
 from osimager.paths import Places
 from osimager.plan.facts import AcceleratorFacts, FirmwareFiles, HostFacts, QemuFacts
-from osimager.proc import ToolFailed, run_tool
+from osimager.proc import Completed, ToolFailed, run_tool
 
 _SCHEMA = 1
 _ASK_S = 15.0
@@ -171,7 +171,7 @@ async def _ask_qemu(arch: Arch, path: Path, digest: str) -> QemuFacts:
         raise PrerequisiteError(f"{path} does not answer", hint="reinstall QEMU") from group_error
     version = _VERSION.search(said["version"].text)
     if version is None:
-        raise PrerequisiteError(f"{path} does not tell its version: {said['version'].stderr[:200]}")
+        raise _no_qemu(arch, path, said["version"])
     return QemuFacts(
         arch=arch,
         path=path,
@@ -183,6 +183,14 @@ async def _ask_qemu(arch: Arch, path: Path, digest: str) -> QemuFacts:
         digest=digest,
         accelerators=frozenset(said["accelerators"].text.split("\n")[1:]) - {""},
     )
+
+
+def _no_qemu(arch: Arch, path: Path, done: Completed) -> PrerequisiteError:
+    """Say what a program that is called like a QEMU answers instead of its version."""
+    words = next((line.strip() for line in (done.text + done.stderr).splitlines() if line.strip()), "")
+    answer = f"says {words[:200]!r}" if words else f"says nothing and exits with status {done.status}"
+    hint = f"take that program off PATH, and install {qemu_package(arch)}"
+    return PrerequisiteError(f"{path} is no QEMU: asked for its version it {answer}", hint=hint)
 
 
 def parse_cpu_help(text: str) -> frozenset[str]:

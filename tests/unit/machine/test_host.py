@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from osimager.arch import Arch
-from osimager.machine.host import parse_cpu_help, parse_device_help, parse_machine_help, qemu_package
+from osimager.errors import PrerequisiteError
+from osimager.machine.host import (
+    inspect_qemu,
+    parse_cpu_help,
+    parse_device_help,
+    parse_machine_help,
+    qemu_package,
+)
+from osimager.paths import Places
 
 
 def test_cpu_help_of_x86() -> None:
@@ -53,3 +61,21 @@ def test_package_is_named_as_the_distribution_names_it(os_release: str, x86: str
 
 def test_unknown_distribution_gets_both_names(tmp_path: Path) -> None:
     assert "Debian" in qemu_package(Arch.X86_64, tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("script", "answer"),
+    [("exit 0", "says nothing and exits with status 0"), ("echo; echo I am another >&2", "says 'I am another'")],
+)
+async def test_program_that_is_only_called_like_qemu_is_told_with_its_answer(
+    script: str, answer: str, places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "bin/qemu-system-x86_64"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=":")
+    with pytest.raises(PrerequisiteError) as caught:
+        await inspect_qemu(Arch.X86_64, places)
+    assert caught.value.what == f"{program} is no QEMU: asked for its version it {answer}"
+    assert "install qemu" in str(caught.value.hint)
