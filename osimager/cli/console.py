@@ -48,10 +48,21 @@ def _show_vnc(record: BuildRecord, places: Places) -> None:
 
     path = find_socket(places, record.build, "vnc")
     if not path.is_socket():
-        hint = "start it with --display vnc; its serial console: osimager console without --vnc"
-        raise UsageError(f"the guest of {record.build} has no VNC server", hint=hint)
+        raise _no_screen(record)
     click.echo(str(path))
     click.echo(f"view it with TigerVNC: vncviewer {path}", err=True)
+
+
+def _no_screen(record: BuildRecord) -> UsageError:
+    """Say why there is no socket: none was asked for, or no guest is up."""
+    from osimager.cli.build import command as build_command
+
+    said = build_command.make_context("build", list(record.words), resilient_parsing=True).params
+    if said.get("display") == "vnc":
+        hint = f"try again from INSTALL on; osimager logs -f {record.build} shows when that is"
+        return UsageError(f"no guest of {record.build} is up: {record.stage or 'nothing'} runs", hint=hint)
+    hint = "start it with --display vnc; its serial console: osimager console without --vnc"
+    return UsageError(f"the guest of {record.build} has no VNC server", hint=hint)
 
 
 def _attach(record: BuildRecord, places: Places) -> None:

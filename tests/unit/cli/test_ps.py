@@ -72,6 +72,25 @@ def test_what_needs_a_running_build_says_that_it_has_ended(places: Places, run: 
     assert "the build 20261121T124723Z-tiny-1-0d8a has ended" in said.err
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["tiny-1", "--display", "vnc"], "no guest of {} is up: FETCH runs"),
+        (["tiny-1", "--display=vnc"], "no guest of {} is up: FETCH runs"),
+        (["tiny-1", "--label", "vnc"], "the guest of {} has no VNC server"),
+        ([], "the guest of {} has no VNC server"),
+    ],
+)
+def test_screen_that_comes_later_is_told_from_one_that_never_comes(
+    places: Places, run: Run, words: list[str], said: str
+) -> None:
+    with open_workspace(places, "tiny-1", Clock().now()) as workspace:
+        write_record(places, workspace.name, status=None, ended=None, words=words)
+        told = run("console", "--vnc", "last")
+    assert told.status == 2
+    assert said.format(workspace.name) in told.err
+
+
 def test_what_may_not_be_read_is_told_and_no_bug(places: Places, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """As root may read anything, the system's answer is given in its stead."""
     write_record(places, "20261121T124723Z-tiny-1-0d8a")
