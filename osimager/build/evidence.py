@@ -22,7 +22,7 @@ from osimager.aio import finish, in_thread, supervised
 from osimager.build.failing import Failing
 from osimager.build.prepare import Prepared, plan_to_json
 from osimager.build.records import BuildFolder
-from osimager.build.workspace import find_socket
+from osimager.build.workspace import EVIDENCE, find_socket
 from osimager.env import Env
 from osimager.errors import OsimagerError
 from osimager.events import MachineEnded, MachineStarted, OutputLine, ScreenChanged, Stamped
@@ -35,7 +35,6 @@ from osimager.machine.watch import watch_machine
 from osimager.plan.digests import to_plain
 from osimager.ports import Communicator
 
-EVIDENCE = "evidence"
 _SCREEN_EVERY_S = 10.0
 _LAST_SCREEN_S = 5.0
 _MOST_SCREENS = 20

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from osimager.aio import in_thread, supervised
-from osimager.build.evidence import EVIDENCE, fetch_logs, witnessed
+from osimager.build.evidence import fetch_logs, witnessed
 from osimager.build.failing import Failing
 from osimager.build.layering import Base, BuildLayers
-from osimager.build.workspace import find_socket
+from osimager.build.workspace import EVIDENCE, find_socket
 from osimager.env import Env
 from osimager.errors import OsimagerError
 from osimager.events import Notice

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from osimager.arch import Arch, parse_arch
-from osimager.build.workspace import find_workspace, is_held
+from osimager.build.workspace import EVIDENCE, find_workspace, is_held
 from osimager.errors import STATUS_SIGINT, STATUS_SIGTERM, UsageError
 from osimager.events import Stage, Stamped, State
 from osimager.kept import make_folder, write_kept
@@ -74,7 +74,7 @@ class BuildFolder:
 
     def __init__(self, places: Places, record: BuildRecord) -> None:
         self.path = make_folder(places.builds / record.build, private=True)
-        self.evidence = self.path / "evidence"
+        self.evidence = self.path / EVIDENCE
         self.events = self.path / "events.jsonl"
         self.record = record
         self.update()

@@ -27,6 +27,7 @@ from osimager.processes import is_running
 
 _LOCK = "held"
 KEPT = "kept"
+EVIDENCE = "evidence"  # what is in that folder is masked
 _LONG_WRITTEN_S = 600.0
 
 
@@ -117,14 +118,26 @@ async def sweep(places: Places, *, kept: bool = False) -> list[str]:
 
 
 async def _sweep_one(folder: Path, places: Places) -> None:
-    """Remove what one dead build left. A QEMU may have outlived it where its watcher was killed too (macOS)."""
+    """Remove what one dead build left, but its evidence.
+
+    A QEMU may have outlived it where its watcher was killed too (macOS).
+    """
     for pid, argv in _read_machines(places.builds / folder.name / "events.jsonl"):
         if await is_running(pid, argv):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+    await in_thread(lambda: _keep_evidence(folder, places.builds / folder.name))
     await in_thread(lambda: shutil.rmtree(folder, ignore_errors=True))
     _remove_sockets(places, folder.name)
     _remove_partials(places.builds / folder.name, older_than_s=0)
+
+
+def _keep_evidence(workspace: Path, build: Path) -> None:
+    """Copy what tells of a dead build's guests into its folder, where it has one (`image run` has none)."""
+    found, half = workspace / EVIDENCE, shutil.ignore_patterns(f"{PARTIAL_PREFIX}*")
+    if found.is_dir() and build.is_dir():
+        with contextlib.suppress(OSError):  # a disk that is full, say, must not keep what comes next from its work
+            shutil.copytree(found, build / EVIDENCE, dirs_exist_ok=True, ignore=half)
 
 
 def _read_machines(events: Path) -> list[tuple[int, list[str]]]:

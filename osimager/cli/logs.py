@@ -45,7 +45,14 @@ def command(build: str, follow: bool, as_json: bool, verbose: int) -> None:
         else:
             _show(event, show)
     if find_ending(find_record(record.build, places), places) is Ending.KILLED:
-        click.echo(f"{record.build} was killed; what it left is swept by the next build, or by osimager gc", err=True)
+        click.echo(f"{record.build} was killed; {_say_what_is_left(places.builds / record.build)}", err=True)
+
+
+def _say_what_is_left(build: Path) -> str:
+    from osimager.build.workspace import EVIDENCE
+
+    evidence = build / EVIDENCE
+    return f"evidence: {evidence}" if evidence.is_dir() else "the next build, or osimager gc, sweeps what it left"
 
 
 def _read_lines(file: Path, is_over: Callable[[], bool]) -> Iterator[str]:

@@ -6,8 +6,9 @@ import asyncio
 import time
 from pathlib import Path
 
-from osimager.build.evidence import EVIDENCE, QemuNotes, fetch_logs
+from osimager.build.evidence import QemuNotes, fetch_logs
 from osimager.build.stages import Recorder
+from osimager.build.workspace import EVIDENCE
 from osimager.cli.render import _BuildLines, describe
 from osimager.env import Env
 from osimager.events import Awaiting, Event, MachineEnded, MachineStarted, OutputLine, Stage, StageChanged, State

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from osimager.arch import host_arch
-from osimager.build.evidence import EVIDENCE, QemuNotes, fetch_logs, keep_evidence, write_answers, write_bundle
+from osimager.build.evidence import QemuNotes, fetch_logs, keep_evidence, write_answers, write_bundle
 from osimager.build.prepare import plan_to_json, prepare
 from osimager.build.records import BuildFolder, BuildRecord
 from osimager.build.request import BuildRequest
+from osimager.build.workspace import EVIDENCE
 from osimager.config.request import Request
 from osimager.env import Env
 from osimager.errors import Place, ProvisionError

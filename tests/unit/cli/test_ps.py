@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from osimager.build.workspace import KEPT, find_socket, find_workspace, open_workspace
+from osimager.build.workspace import EVIDENCE, KEPT, find_socket, find_workspace, open_workspace
 from osimager.env import Clock
 from osimager.kept import make_folder, write_kept
 from osimager.paths import Places
@@ -202,3 +202,19 @@ def test_gc_sweeps_the_dead_and_spares_the_living_and_the_kept(places: Places, r
     assert not half.exists()
     assert run("gc").err == "nothing to sweep\n"
     assert run("gc", "--kept").err == "swept kept\n"
+
+
+def test_gc_keeps_the_evidence_of_a_build_that_was_killed(places: Places, run: Run) -> None:
+    """What is no build has no folder to keep it in, and half a picture is none."""
+    for name in ("dead", "run-of-an-image"):
+        evidence = make_folder(find_workspace(places, name) / EVIDENCE / "screens")
+        (evidence / "target-120000.png").write_bytes(b"a picture")
+        (evidence.parent / ".partial-screen-target.png").touch()
+    folder = write_record(places, "dead", status=None, ended=None)
+    (folder / "events.jsonl").touch()
+    assert run("logs", "dead").err == "dead was killed; the next build, or osimager gc, sweeps what it left\n"
+    assert run("gc").err == "swept dead\nswept run-of-an-image\n"
+    assert run("logs", "dead").err == f"dead was killed; evidence: {folder / EVIDENCE}\n"
+    kept = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    assert kept == ["events.jsonl", "evidence/screens/target-120000.png", "record.json"]
+    assert list(places.builds.iterdir()) == [folder]
