@@ -17,6 +17,7 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from osimager.redact import Masker
+from osimager.units import format_time
 
 SCHEMA_VERSION = 1
 
@@ -232,7 +233,7 @@ class Stamped:
         """Give the event as `docs/contracts.md` defines it, ready for `json.dumps`."""
         return {
             "v": SCHEMA_VERSION,
-            "time": self.time.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "time": format_time(self.time),
             "build": self.build,
             "stage": self.stage,
             "state": self.state,

@@ -1,8 +1,9 @@
-"""Sizes and durations: text to number and back. Sizes are binary (1G = 1024³ bytes), as QEMU's are."""
+"""Sizes, durations and times: text to number and back. Sizes are binary (1G = 1024³ bytes), as QEMU's are."""
 
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)(?:i?b)?", re.IGNORECASE | re.ASCII)
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+)ms)?", re.ASCII)
@@ -58,3 +59,8 @@ def format_duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60}m{whole % 60:02d}s"
     return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+
+
+def format_time(moment: datetime, *, timespec: str = "milliseconds") -> str:
+    """Give a moment as programs read it: RFC 3339, in UTC."""
+    return moment.astimezone(UTC).isoformat(timespec=timespec).replace("+00:00", "Z")

@@ -23,6 +23,7 @@ from osimager.errors import STATUS_SIGINT, STATUS_SIGTERM, UsageError
 from osimager.events import Stage, Stamped, State
 from osimager.kept import make_folder, write_kept
 from osimager.paths import Places
+from osimager.units import format_time
 
 _SCHEMA = 1
 LAST = "last"
@@ -105,7 +106,8 @@ def render_record(record: BuildRecord) -> dict[str, object]:
         for stage, (state, seconds) in record.stages.items()
     }
     fields = {item.name: getattr(record, item.name) for item in dataclasses.fields(record)}
-    times = {name: _render_time(fields[name]) for name in ("started", "ended")}
+    ended = None if record.ended is None else format_time(record.ended)
+    times = {"started": format_time(record.started), "ended": ended}
     return {"v": _SCHEMA, **fields, **times, "words": list(record.words), "stages": stages}
 
 
@@ -117,10 +119,6 @@ def parse_record(data: Mapping[str, Any]) -> BuildRecord:
     started = datetime.fromisoformat(fields["started"])
     fields |= {"stages": stages, "started": started, "ended": ended, "words": tuple(fields["words"])}
     return BuildRecord(**fields)
-
-
-def _render_time(time: datetime | None) -> str | None:
-    return None if time is None else time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def list_records(places: Places) -> list[BuildRecord]:

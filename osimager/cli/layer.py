@@ -10,7 +10,7 @@ import click
 
 from osimager.cli.options import Size, json_option
 from osimager.errors import UsageError
-from osimager.units import format_duration, format_size
+from osimager.units import format_duration, format_size, format_time
 
 if TYPE_CHECKING:
     from osimager.build.layers import Layer, LayerStore
@@ -104,8 +104,8 @@ def _row(layer: Layer) -> dict[str, object]:
         "target": layer.target,
         "parent": layer.parent,
         "build": layer.build,
-        "created": layer.created.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        "used": datetime.fromtimestamp(layer.used_at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "created": format_time(layer.created),
+        "used": format_time(datetime.fromtimestamp(layer.used_at, UTC), timespec="seconds"),
         "seconds": layer.seconds,
         "size": layer.size_bytes,
         "memory": bool(layer.memory),

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import click
 
 from osimager.cli.options import json_option
-from osimager.units import format_duration
+from osimager.units import format_duration, format_time
 
 
 @click.command()
@@ -29,7 +29,7 @@ def command(also_ended: bool, as_json: bool) -> None:
             "state": ending,
             "stage": record.stage,
             "pid": record.pid if ending is Ending.RUNNING else None,
-            "started": record.started.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "started": format_time(record.started),
             "seconds": round(((record.ended or datetime.now(UTC)) - record.started).total_seconds(), 3)
             if ending is not Ending.KILLED
             else None,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
 from osimager.arch import Arch, Firmware
 from osimager.events import Stage
+from osimager.units import format_time
 
 SCHEMA_VERSION = 1
 
@@ -102,14 +103,13 @@ def render_entry(entry: Entry) -> dict[str, object]:
         "stages": {
             str(record.stage): {"digest": record.digest, "seconds": round(record.seconds, 3)} for record in entry.stages
         },
-        "created": _render_time(entry.created),
+        "created": format_time(entry.created, timespec="seconds"),
         "status": str(entry.status),
         "parent": entry.parent,
         "label": entry.label,
         "build": entry.build,
-        "deployments": [{"place": item.place, "created": _render_time(item.created)} for item in entry.deployments],
+        "deployments": [
+            {"place": item.place, "created": format_time(item.created, timespec="seconds")}
+            for item in entry.deployments
+        ],
     }
-
-
-def _render_time(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,12 +1,14 @@
-"""Sizes and durations, there and back."""
+"""Sizes and durations, there and back; times as contracts.md writes them."""
 
 from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from osimager.units import format_duration, format_size, parse_duration, parse_size
+from osimager.units import format_duration, format_size, format_time, parse_duration, parse_size
 
 
 @pytest.mark.parametrize(
@@ -63,3 +65,9 @@ def test_other_texts_are_refused_with_a_sentence(text: str) -> None:
             assert parse(text) >= 0
         except ValueError as exc:
             assert example in str(exc)  # noqa: PT017  hypothesis finds texts of both sorts
+
+
+def test_a_time_is_told_in_utc_whatever_zone_it_came_in() -> None:
+    moment = datetime(2026, 8, 1, 12, 0, 0, 123456, tzinfo=UTC)
+    assert format_time(moment) == "2026-08-01T12:00:00.123Z"
+    assert format_time(moment.astimezone(timezone(timedelta(hours=2))), timespec="seconds") == "2026-08-01T12:00:00Z"
