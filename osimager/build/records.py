@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -26,6 +27,7 @@ from osimager.paths import Places
 from osimager.units import format_time
 
 _SCHEMA = 1
+_RECORD = "record.json"
 LAST = "last"
 _MOST_LISTED = 5
 _MOST_COMPARED = 200
@@ -91,7 +93,7 @@ class BuildFolder:
         """Change fields of the record, on the disk too."""
         self.record = dataclasses.replace(self.record, **changes)
         text = json.dumps(render_record(self.record), indent=1, ensure_ascii=False) + "\n"
-        write_kept(self.path / "record.json", text, mode=0o600)
+        write_kept(self.path / _RECORD, text, mode=0o600)
 
     def close(self) -> None:
         """Close the log."""
@@ -129,7 +131,7 @@ def list_records(places: Places) -> list[BuildRecord]:
 def _find_files(places: Places) -> list[Path]:
     """Give the place of every build's record. Raises PermissionError: what may not be read is not nothing."""
     try:
-        return [folder / "record.json" for folder in sorted(places.builds.iterdir())]
+        return [folder / _RECORD for folder in sorted(places.builds.iterdir())]
     except (FileNotFoundError, NotADirectoryError):
         return []
 
@@ -138,6 +140,27 @@ def _read_all(files: Iterable[Path]) -> Iterator[BuildRecord]:
     for file in files:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
             yield parse_record(json.loads(file.read_text("utf-8")))
+
+
+def forget_logs(places: Places, before: datetime) -> list[tuple[str, int]]:
+    """Remove the log and evidence of each build that ended before that time; give its id and the bytes that it held.
+
+    The record stays: by it the build is listed, said once more (`resume`), and the next one knows how long it takes.
+    """
+    gone = []
+    for record in list_records(places):
+        left = [path for path in (places.builds / record.build).iterdir() if path.name != _RECORD]
+        if left and (record.ended or record.started) < before and find_ending(record, places) is not Ending.RUNNING:
+            gone.append((record.build, _count_bytes(left)))
+            for path in left:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return gone
+
+
+def _count_bytes(paths: Iterable[Path]) -> int:
+    """Count what files and all in folders take on this host's disk, one of two names once."""
+    every = (file for path in paths for file in (path, *path.rglob("*")))
+    return sum({(stat.st_dev, stat.st_ino): stat.st_blocks * 512 for stat in map(Path.lstat, every)}.values())
 
 
 def find_ending(record: BuildRecord, places: Places) -> Ending:

@@ -1,24 +1,35 @@
-"""`osimager gc`: what crashed builds left behind."""
+"""`osimager gc`: what crashed builds left behind, and the logs of old ones."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+from datetime import UTC, datetime, timedelta
 
 import click
+
+from osimager.units import format_size
 
 
 @click.command()
 @click.option("--kept", is_flag=True, help="Also the workspaces that --on-error keep and abort left.")
-def command(kept: bool) -> None:
+@click.option(
+    "--logs",
+    "days",
+    type=click.FloatRange(0, 36_500),
+    metavar="DAYS",
+    help="Also the logs and evidence of builds that ended so long ago; their records stay.",
+)
+def command(kept: bool, days: float | None) -> None:
     """Sweep what crashed builds left behind."""
     from osimager.build.layers import LayerStore
+    from osimager.build.records import forget_logs
     from osimager.build.workspace import sweep
     from osimager.paths import Places
 
     places = Places.from_environment(os.environ)
-    swept = [*asyncio.run(sweep(places, kept=kept)), *LayerStore(places).sweep()]
-    for name in swept:
-        click.echo(f"swept {name}", err=True)
-    if not swept:
-        click.echo("nothing to sweep", err=True)
+    said = [f"swept {name}" for name in (*asyncio.run(sweep(places, kept=kept)), *LayerStore(places).sweep())]
+    if days is not None:
+        gone = forget_logs(places, datetime.now(UTC) - timedelta(days=days))
+        said += [f"removed the log and evidence of {build}: {format_size(size_bytes)}" for build, size_bytes in gone]
+    click.echo("\n".join(said or ["nothing to sweep"]), err=True)

@@ -19,6 +19,7 @@ from osimager.build.workspace import EVIDENCE, KEPT, find_socket, find_workspace
 from osimager.env import Clock
 from osimager.kept import make_folder, write_kept
 from osimager.paths import Places
+from osimager.units import format_time
 from tests.unit.cli.conftest import Run
 
 PAGE = (Path(__file__).parents[3] / "docs/contracts.md").read_text()
@@ -218,3 +219,24 @@ def test_gc_keeps_the_evidence_of_a_build_that_was_killed(places: Places, run: R
     kept = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     assert kept == ["events.jsonl", "evidence/screens/target-120000.png", "record.json"]
     assert list(places.builds.iterdir()) == [folder]
+
+
+def test_gc_forgets_the_logs_of_old_builds_and_keeps_their_records(places: Places, run: Run) -> None:
+    now = format_time(Clock().now())
+    for name, ended in (("old", "2020-01-01T00:00:00.000Z"), ("new", now)):
+        folder = write_record(places, name, ended=ended)
+        (folder / "events.jsonl").write_bytes(b"x" * 5000)
+        make_folder(folder / EVIDENCE)
+        (folder / EVIDENCE / "events.jsonl").hardlink_to(folder / "events.jsonl")
+        (folder / EVIDENCE / "plan.json").write_text("{}")
+    with open_workspace(places, "tiny-1", Clock().now()) as workspace:
+        living = write_record(places, workspace.name, status=None, ended=None, started="2020-01-01T00:00:00.000Z")
+        (living / "events.jsonl").touch()
+        assert run("gc").err == "nothing to sweep\n"
+        said = run("gc", "--logs", "30").err
+        assert run("gc", "--logs", "30").err == "nothing to sweep\n"
+        assert (living / "events.jsonl").exists()
+    assert re.fullmatch(r"removed the log and evidence of old: \d+\.\d KiB\n", said)
+    assert [path.name for path in (places.builds / "old").iterdir()] == ["record.json"]
+    assert (places.builds / "new" / EVIDENCE / "plan.json").exists()
+    assert {row["build"] for row in run("ps", "--all", "--json").json()} == {"old", "new", workspace.name}
