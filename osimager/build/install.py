@@ -20,6 +20,7 @@ from osimager.holes import ANSWER_URL, fill_holes
 from osimager.machine.causes import StuckGuest, find_last_word
 from osimager.machine.ladder import CONTINUED, installer_ladder
 from osimager.machine.qemu import DirectBoot, MachineRun, start_machine
+from osimager.machine.tpm import STATE, copy_state
 from osimager.media.answer_server import AnswerServer, open_answer_server
 from osimager.media.initrd import append_files
 from osimager.media.iso import extract_boot_files
@@ -70,7 +71,8 @@ async def open_seed(plan: BuildPlan, credentials: Credentials, env: Env) -> Asyn
 
 
 async def install(plan: BuildPlan, media: MediaFacts, seed: Seed, rig: Rig, env: Env, *, into: Path) -> None:
-    """Run the installer's machine to its end, as often as it restarts; its drives are in the folder `into`.
+    """Run the installer's machine to its end, as often as it restarts; its drives, and what its TPM remembers, are in
+    the folder `into`.
 
     Raises MachineError, GuestGone, StageTimeout.
     """
@@ -89,6 +91,8 @@ async def install(plan: BuildPlan, media: MediaFacts, seed: Seed, rig: Rig, env:
         ended = await _run_installer(run, plan, seed, rig, env, first=turn == 0)
         if ended is EndReason.GUEST_SHUTDOWN:
             break
+    if base.tpm is not None:
+        copy_state(base.tpm, into / STATE)
 
 
 async def _run_installer(run: MachineRun, plan: BuildPlan, seed: Seed, rig: Rig, env: Env, *, first: bool) -> EndReason:

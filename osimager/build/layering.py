@@ -27,6 +27,7 @@ from osimager.events import Notice, Stage
 from osimager.kept import holding, make_folder
 from osimager.machine.qemu import QemuMachine
 from osimager.machine.ram import CHANGES, MACHINE, MEMORY, SavedMemory
+from osimager.machine.tpm import STATE
 from osimager.plan.digests import PlanKeys
 from osimager.plan.model import BuildPlan
 
@@ -239,6 +240,7 @@ class BuildLayers:
         self._top = following = await asyncio.shield(self._following)  # who makes it tells of it, cancelled or not
         async with machine.paused():
             await machine.move_drives({name: self.drive(name) for name in self._drives})
+            machine.keep_tpm(top.folder / STATE)
             memory = await self._save_memory(machine, top.folder)
         self._publish(top, self._drives, memory=memory)
         self._prepare_following()

@@ -22,6 +22,7 @@ from osimager.kept import make_folder, write_kept
 from osimager.machine.firmware import make_variables
 from osimager.machine.ladder import SYSTEM
 from osimager.machine.qemu import VARIABLES, MachineRun, QemuMachine, start_machine
+from osimager.machine.tpm import STATE, copy_state
 from osimager.plan.argv import Display
 from osimager.plan.facts import HostFacts
 from osimager.plan.model import BuildPlan, MachineShape
@@ -44,17 +45,19 @@ class Rig:
     failing: Failing | None = None
 
     def make_run(self, role: str, shape: MachineShape, env: Env, drives: Mapping[str, Path]) -> MachineRun:
-        """Give what all runs have in common; makes the folder of the serial log.
+        """Give what all runs have in common; makes the folders of the serial log and of a TPM, which is new.
 
         `drives` are the machine's files by name: a disk's id, and VARIABLES (UEFI).
         """
         evidence = make_folder(env.workspace / EVIDENCE, private=True)
+        tpm = make_folder(env.workspace / f"tpm-{role}", private=True) if shape.tpm else None
         return MachineRun(
             role=role,
             shape=shape,
             host=self.host,
             disks=tuple(drives[disk.id] for disk in shape.disks),
             variables=drives.get(VARIABLES),
+            tpm=tpm,
             serial_log=evidence / f"serial-{role}.log",
             display=self.display,
             vnc_socket=_vnc_socket(env) if self.display is Display.VNC else None,
@@ -126,6 +129,8 @@ async def _start(plan: BuildPlan, base: Base, layers: BuildLayers, rig: Rig, env
         savable=layers.saves_memory,
         saved=layers.saved_memory(base),
     )
+    if run.tpm is not None:
+        copy_state(base.folder / STATE, run.tpm)
     async with (
         start_machine(run, env) as machine,
         witnessed(machine, env, role=run.role, ladder=SYSTEM, failing=rig.failing),

@@ -23,6 +23,7 @@ from osimager.finalize.seal import read_seal_script
 from osimager.holes import OF_BUILD, hole, name_holes
 from osimager.machine.host import find_processor, inspect_host
 from osimager.machine.keyboard import check_keys
+from osimager.machine.tpm import find_swtpm
 from osimager.paths import Places
 from osimager.plan.digests import Outside, Protect, make_digest, make_keys, to_plain
 from osimager.plan.facts import HostFacts
@@ -88,6 +89,8 @@ async def prepare(asked: BuildRequest, env: Env) -> Prepared:
         output=_output(asked, configuration, env),
         options=asked.options,
     )
+    if plan.machine.tpm:
+        find_swtpm()  # now, not after FETCH
     if asked.options.boot_command is not None:
         check_keys(name_holes(plan.install.boot.boot_command), Place("--boot-command"))
     else:

@@ -250,6 +250,7 @@ MACHINE: Final[Fields] = {
     "mac": Key(_MAC),
     "disks": Key(_items(DISK, DiskSection)),
     "nics": Key(_items(NIC, NicSection)),
+    "tpm": Key(FLAG),
     "overrides": Key(Kind(_options, {"type": "object", "additionalProperties": {"type": ["string", "boolean"]}})),
     "firmware": Key(Kind(_member(Firmware, {"efi": "uefi"}), {"enum": [*Firmware, "efi"]})),
     "minimum_memory": Key(_size("m", "0", in_mib=True), "minimum_memory_mib"),

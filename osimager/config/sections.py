@@ -176,6 +176,7 @@ class MachineSection:
     mac: str | None = None
     disks: tuple[DiskSection, ...] = ()
     nics: tuple[NicSection, ...] = ()
+    tpm: bool = False
     overrides: Mapping[str, str | None] = field(default_factory=dict)
     firmware: Firmware = Firmware.BIOS
     minimum_memory_mib: int = 0

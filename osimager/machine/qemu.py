@@ -37,6 +37,7 @@ from osimager.machine.serial import SerialLog
 from osimager.machine.sight import Sight
 from osimager.machine.snapshot import load_memory, save_memory
 from osimager.machine.tap import Neighbour, open_taps, with_macs
+from osimager.machine.tpm import copy_state, open_tpm
 from osimager.plan.argv import Channels, Display, MachineFiles, render_argv, render_boot_config, render_overlay
 from osimager.plan.facts import Accelerator, HostFacts
 from osimager.plan.model import MachineShape
@@ -65,9 +66,10 @@ class DirectBoot:
 class MachineRun:
     """One QEMU process to be. `role` is `installer`, `target`, `verify` or `run`; `disks` in the shape's order.
 
-    `variables` is a qcow2 of this run's own (`firmware.make_variables`). With `ends_on_reset` a restart ends the
-    process. `end_expected`: the guest may end by itself at any time (an installer); else that is a GuestGone unless
-    someone awaits it. `savable`: the guest's memory may be saved; `saved`: it goes on from there instead of booting.
+    `variables` is a qcow2 of this run's own (`firmware.make_variables`), `tpm` the folder of its TPM's state. With
+    `ends_on_reset` a restart ends the process. `end_expected`: the guest may end by itself at any time (an installer);
+    else that is a GuestGone unless someone awaits it. `savable`: the guest's memory may be saved; `saved`: it goes on
+    from there instead of booting.
     """
 
     role: str
@@ -78,6 +80,7 @@ class MachineRun:
     cds: tuple[Path, ...] = ()
     direct: DirectBoot | None = None
     variables: Path | None = None
+    tpm: Path | None = None
     ssh_port: int = 22
     ends_on_reset: bool = False
     end_expected: bool = False
@@ -94,7 +97,8 @@ async def start_machine(run: MachineRun, env: Env) -> AsyncIterator[QemuMachine]
 
     Raises PrerequisiteError where this host cannot run it, GuestGone when QEMU ends unasked, now or later.
     """
-    with contextlib.ExitStack() as stack:
+    async with contextlib.AsyncExitStack() as up:
+        stack = up.enter_context(contextlib.ExitStack())
         near_qmp, far_qmp = _socketpair(stack)
         near_serial, far_serial = _socketpair(stack)
         ram = open_ram(run.shape.memory_mib) if run.savable or run.saved else None
@@ -102,10 +106,12 @@ async def start_machine(run: MachineRun, env: Env) -> AsyncIterator[QemuMachine]
             stack.callback(ram.close)
         shape = with_macs(run.shape, env.workspace.name)
         taps, neighbour = await open_taps(shape, stack)
+        tpm_fd = await up.enter_async_context(open_tpm(run.tpm, env))
         channels = Channels(
             qmp_fd=far_qmp.fileno(),
             serial_fd=far_serial.fileno(),
             config_fd=_open_config(run.direct, stack),
+            tpm_fd=tpm_fd,
             taps=taps,
             ssh_port=run.ssh_port,
             ends_on_reset=run.ends_on_reset,
@@ -116,7 +122,7 @@ async def start_machine(run: MachineRun, env: Env) -> AsyncIterator[QemuMachine]
         )
         files = MachineFiles(disks=run.disks, cds=run.cds, variables=run.variables, fast_and_unsafe=run.fast_and_unsafe)
         argv = render_argv(shape, run.host, files=files, channels=channels)
-        extra = [handle for handle in (channels.config_fd, channels.ram_fd) if handle is not None]
+        extra = [handle for handle in (channels.config_fd, channels.tpm_fd, channels.ram_fd) if handle is not None]
         passed = [channels.qmp_fd, channels.serial_fd, *taps, *extra]
         log = SerialLog(run.serial_log, env)
         stack.callback(log.close)
@@ -364,6 +370,11 @@ class QemuMachine:
         Raises MachineError where this QEMU cannot, OSError.
         """
         await save_memory(self._qmp, self._ram, folder)
+
+    def keep_tpm(self, path: Path) -> None:
+        """Write what a paused guest's TPM remembers to `path`, where it has one."""
+        if self._run.tpm is not None:
+            copy_state(self._run.tpm, path)
 
     async def _go_on(self) -> None:
         with contextlib.suppress(GuestGone):  # the supervisor tells of it

@@ -46,6 +46,9 @@ _TCG_MAX, _TCG_MAX_ARM = "max,la57=off,erms=off", "max,pauth-impdef=on"
 _TCG_MAX_LEVELS = ("x86-64-v2", "x86-64-v3")
 _TCG_AVX2 = (7, 2)
 
+# The interface that TPM 2.0 brought, for PCs; `virt` has the older one, in memory.
+_TPM_DEVICE = {Arch.X86_64: "tpm-crb", Arch.AARCH64: "tpm-tis-device"}
+
 
 class Display(StrEnum):
     """Where the guest's screen goes; screenshots work with each."""
@@ -69,13 +72,15 @@ class MachineFiles:
 class Channels:
     """How the runner talks to the machine: inherited descriptors, and what the machine does at its end.
 
-    `config_fd` is read for a direct boot; `taps` are the descriptors of the bridged cards, in order; `ram_fd` is the
-    guest's memory. The guest waits for QMP's `cont`; with `incoming`, for a saved state before that.
+    `config_fd` is read for a direct boot; `tpm_fd` is a TPM's control channel; `taps` are the descriptors of the
+    bridged cards, in order; `ram_fd` is the guest's memory. The guest waits for QMP's `cont`; with `incoming`, for a
+    saved state before that.
     """
 
     qmp_fd: int
     serial_fd: int
     config_fd: int | None = None
+    tpm_fd: int | None = None
     taps: tuple[int, ...] = ()
     ssh_port: int = 22
     ends_on_reset: bool = False
@@ -134,7 +139,8 @@ def render_kind(shape: MachineShape, host: HostFacts) -> tuple[str, ...]:
         disks=tuple(Path(f"/{disk.id}") for disk in shape.disks),
         variables=Path("/variables") if shape.firmware is Firmware.UEFI else None,
     )
-    channels = Channels(qmp_fd=0, serial_fd=0, taps=(0,) * len(shape.nics), ram_fd=0)
+    tpm_fd = 0 if shape.tpm else None
+    channels = Channels(qmp_fd=0, serial_fd=0, tpm_fd=tpm_fd, taps=(0,) * len(shape.nics), ram_fd=0)
     return render_argv(shape, host, files=files, channels=channels)
 
 
@@ -207,6 +213,11 @@ def _check_shape(shape: MachineShape, host: HostFacts, files: MachineFiles) -> N
         raise PrerequisiteError(f"no UEFI firmware for {shape.arch} on this host", hint=firmware_hint(shape.arch))
     if shape.firmware is Firmware.BIOS and shape.arch is Arch.AARCH64:
         raise ConfigError("aarch64 machines have no BIOS", hint="use --firmware uefi")
+    if shape.tpm and _TPM_DEVICE[shape.arch] not in host.qemu.devices:
+        raise PrerequisiteError(
+            f"{host.qemu.path.name} has no {_TPM_DEVICE[shape.arch]} for a TPM",
+            hint="install a QEMU that was built with TPM support",
+        )
 
 
 def firmware_hint(arch: Arch) -> str:
@@ -339,6 +350,10 @@ def _small_devices(shape: MachineShape, host: HostFacts, channels: Channels) -> 
     if channels.ram_fd is not None and "vmgenid" in host.qemu.devices:
         # A kernel that wakes up with another id makes its random numbers anew (docs/specs/vmgenid in QEMU's tree).
         yield _device("vmgenid", "generation", "guid=auto")
+    if channels.tpm_fd is not None:
+        yield Argument("chardev", f"socket,id=tpm0-control,fd={channels.tpm_fd}", "tpm0-control")
+        yield Argument("tpmdev", "emulator,id=tpm0-backend,chardev=tpm0-control", "tpm0-backend")
+        yield _device(_TPM_DEVICE[shape.arch], "tpm0", "tpmdev=tpm0-backend")
     interfaces = {disk.interface for disk in shape.disks} | {shape.cdrom_interface}
     if DiskInterface.SCSI in interfaces:
         yield _device("virtio-scsi-pci", "scsi0", slot=_SCSI_SLOT)

@@ -85,6 +85,7 @@ class MachineShape:
     disks: tuple[DiskShape, ...]
     nics: tuple[NicShape, ...]
     cdrom_interface: DiskInterface = DiskInterface.SATA
+    tpm: bool = False
     overrides: tuple[DeviceOverride, ...] = ()
 
 

@@ -223,6 +223,7 @@ def make_shape(configuration: Configuration, host: HostFacts, options: BuildOpti
         ),
         nics=_nics(configuration, options),
         cdrom_interface=_CDROM[arch],
+        tpm=section.tpm,
         overrides=tuple(_override(name, text) for name, text in section.overrides.items()),
     )
 

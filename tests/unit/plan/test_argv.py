@@ -11,7 +11,15 @@ import pytest
 from osimager.arch import Arch, Firmware
 from osimager.config.sections import DiskInterface
 from osimager.errors import ConfigError, PrerequisiteError
-from osimager.plan.argv import Channels, Display, MachineFiles, render_argv, render_boot_config, resolve_cpu
+from osimager.plan.argv import (
+    Channels,
+    Display,
+    MachineFiles,
+    check_argv,
+    render_argv,
+    render_boot_config,
+    resolve_cpu,
+)
 from osimager.plan.facts import Accelerator, AcceleratorFacts, FirmwareFiles, HostFacts, QemuFacts
 from osimager.plan.model import (
     BridgeNetwork,
@@ -24,7 +32,7 @@ from osimager.plan.model import (
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "argv"
 CPUS = frozenset({"qemu64", "Nehalem", "Haswell-noTSX", "Haswell", "max", "cortex-a57", "neoverse-n1"})
-DEVICES = frozenset({"pvpanic", "pvpanic-pci", "virtio-blk-pci"})
+DEVICES = frozenset({"pvpanic", "pvpanic-pci", "virtio-blk-pci", "tpm-crb", "tpm-tis-device"})
 
 
 def make_host(system: str, host: Arch, guest: Arch, accelerator: Accelerator) -> HostFacts:
@@ -74,6 +82,7 @@ def make_shape(arch: Arch, firmware: Firmware, machine: str = "") -> MachineShap
 
 X86 = make_shape(Arch.X86_64, Firmware.BIOS)
 CHANNELS = Channels(qmp_fd=10, serial_fd=11)
+WITH_TPM = dataclasses.replace(CHANNELS, tpm_fd=12)
 OLD = dataclasses.replace(
     make_shape(Arch.X86_64, Firmware.BIOS, "pc"),
     disks=(DiskShape("disk0", 1, DiskInterface.IDE), DiskShape("disk1", 1, DiskInterface.SATA)),
@@ -100,6 +109,10 @@ CASES = {
     ),
     "old-pc": (OLD, HOSTS["linux-kvm"], dataclasses.replace(CHANNELS, taps=(13,))),
     "many-disks-offline": (MANY, HOSTS["linux-kvm"], CHANNELS),
+    **{
+        f"tpm-{arch}": (dataclasses.replace(make_shape(arch, Firmware.UEFI), tpm=True), HOSTS[host], WITH_TPM)
+        for arch, host in ((Arch.X86_64, "linux-tcg"), (Arch.AARCH64, "linux-tcg-arm"))
+    },
     "arm-16-cpus-vnc": (
         dataclasses.replace(make_shape(Arch.AARCH64, Firmware.UEFI), cpus=16),
         HOSTS["linux-tcg-arm"],
@@ -163,6 +176,15 @@ def test_override_of_an_unknown_id_names_the_known_ones(option: str | None) -> N
     with pytest.raises(ConfigError, match="video9") as caught:
         render(shape, HOSTS["linux-tcg"])
     assert "video0" in str(caught.value.hint)
+
+
+def test_tpm_that_this_qemu_has_not_got_is_told_before_the_start() -> None:
+    host = HOSTS["linux-tcg"]
+    without = dataclasses.replace(host, qemu=dataclasses.replace(host.qemu, devices=frozenset()))
+    shape = dataclasses.replace(X86, tpm=True)
+    check_argv(shape, host)
+    with pytest.raises(PrerequisiteError, match="qemu-system-x86_64 has no tpm-crb"):
+        check_argv(shape, without)
 
 
 def test_network_card_keeps_its_place_without_the_installers_drives() -> None:

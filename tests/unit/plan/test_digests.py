@@ -208,6 +208,7 @@ MACHINE: Table = {
     "disks": Becomes((DiskShape("disk0", 20 << 30),), ("machine.disks",)),
     "nics": Becomes((NicShape("net0", UserNetwork(restricted=True)),), ("machine.nics",)),
     "cdrom_interface": Becomes(DiskInterface.SCSI, ("machine.cdrom_interface",)),
+    "tpm": Becomes(True, ("machine.tpm",)),
     "overrides": Becomes((DeviceOverride("vga", None),), ("machine.overrides",)),
 }
 SEAL: Table = {
