@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from osimager.machine.png import parse_ppm
-from osimager.machine.screen import CELL_HEIGHT, CELL_WIDTH, Frame
+from osimager.machine.screen import CELL_HEIGHT, CELL_WIDTH, Frame, join_rows
 
 # The second glyph of code page 437, a face: where that is, the font of 8 by 16 pixels begins one glyph before.
 _FACE = bytes.fromhex("00007e81a58181bd9981817e00000000")
@@ -72,7 +72,8 @@ class GlyphReader:
             lines.append("".join(self._known[cell] for cell in cells).rstrip())
         if len(self._known) > _MOST_KNOWN_CELLS:
             self._known.clear()
-        return tuple(line for line in lines if _is_text(line))
+        rows = (line if _is_text(line) else "" for line in lines)
+        return tuple(line for line in join_rows(rows, width // CELL_WIDTH) if line)
 
 
 def _find_letter(dots: list[bytes], font: Font) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from osimager.aio import poll
@@ -158,18 +159,46 @@ class Movement:
 
 # The resolutions of VGA's text modes, as QEMU draws them: 9 or 8 pixels a character.
 TEXT_SIZES = frozenset({(720, 400), (640, 400), (720, 350)})
-# VGA's text mode: 80 by 25 characters of code page 437 in physical memory, each followed by its attribute.
-TEXT_ADDRESS, TEXT_BYTES = 0xB8000, 80 * 25 * 2
+# VGA's text memory: rows of 80 characters of code page 437, each followed by its attribute. A screen is 25 of them, and
+# not the first: a kernel scrolls by moving it down through all of the memory (drivers/video/console/vgacon.c in Linux).
+TEXT_ADDRESS, TEXT_BYTES = 0xB8000, 32 << 10
+_TEXT_COLUMNS = 80
+# A console breaks a line where its row is full, in the middle of a word; a frame or a rule ends there. What stands in
+# the next row may be a line of its own: a kernel begins its with the time.
+_MOST_BROKEN = 5
+_FULL_ROW = re.compile(r"[^\s|+=*_#-]\s?$", re.ASCII)
+_OWN_LINE = re.compile(r"\[ *\d+\.\d{6}\]|[|+]|[^\x00-\x7f]|$")
 
 
 def parse_text_screen(memory: bytes) -> tuple[str, ...]:
-    """Give the lines of a text screen, none where the memory holds no text (a graphics mode reads as 0xFF or noise)."""
+    """Give the lines of a text screen, and those above it that the memory still has; none where it holds no text (a
+    graphics mode reads as 0xFF or noise).
+    """
     characters = memory[0:TEXT_BYTES:2]
-    lines = [characters[at : at + 80] for at in range(0, len(characters), 80)]
+    rows = [characters[at : at + _TEXT_COLUMNS] for at in range(0, len(characters), _TEXT_COLUMNS)]
     printable = sum(32 <= code < 127 or code == 0 or code >= 0xB0 for code in characters)
     if characters.count(0xFF) > len(characters) // 2 or printable < len(characters) * 9 // 10:
         return ()
-    return tuple(line.replace(b"\0", b" ").decode("cp437").rstrip() for line in lines)
+    texts = [row.replace(b"\0", b" ").decode("cp437").rstrip() for row in rows]
+    return tuple(join_rows(texts, _TEXT_COLUMNS))
+
+
+def join_rows(rows: Iterable[str], columns: int) -> Iterator[str]:
+    """Give the lines of a console that shows them in `rows`: one that fills its row goes on in the next."""
+    line, broken = "", 0
+    for row in rows:
+        if broken and _OWN_LINE.match(row):
+            yield line
+            line, broken = "", 0
+        line += row
+        is_full = len(row) >= columns - 1 and row.isascii() and _FULL_ROW.search(row)
+        if is_full and broken < _MOST_BROKEN:
+            line, broken = line + " " * (columns - len(row)), broken + 1
+        else:
+            yield line
+            line, broken = "", 0
+    if broken:
+        yield line
 
 
 class TextScreen:

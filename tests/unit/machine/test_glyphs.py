@@ -52,6 +52,10 @@ def test_letters_that_a_kernel_has_redrawn_are_read_too(font: Font) -> None:
     assert read(draw(font, LINES, ink=b"\xff\x55\x55", noise=2)) == (LINES[0], LINES[2])
 
 
+def test_line_that_fills_its_row_goes_on_in_the_next(font: Font) -> None:
+    assert read(draw(font, (LINES[0][:80], LINES[0][80:], LINES[2]), columns=80)) == (LINES[0], LINES[2])
+
+
 def test_same_reader_reads_the_next_picture(font: Font) -> None:
     reader = GlyphReader(QEMU)
     for text in ("debian login:", "root@debian:~#"):

@@ -111,6 +111,33 @@ def test_text_screen_gives_its_new_lines() -> None:
     assert screen.take(parse_text_screen(text_memory("Booting", "No bootable device.", "", "boot:"))) == ("boot:",)
 
 
+PANIC = "[    1.234567] Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)"
+
+
+def test_screen_that_a_kernel_has_scrolled_on_is_read_where_it_is_now() -> None:
+    memory = text_memory(*(f"line {number}" for number in range(130)), "No init found.").ljust(32 << 10, b"\0")
+    screen = TextScreen()
+    assert screen.take(parse_text_screen(memory))[-2:] == ("line 129", "No init found.")
+    assert screen.take(parse_text_screen(memory)) == ()
+
+
+def test_line_that_fills_its_row_goes_on_in_the_next() -> None:
+    after = "[    1.234568] CPU: 0 PID: 1 Comm: swapper/0"
+    full = "[    1.234569] ".ljust(80, "x")
+    rows = (PANIC[:80], PANIC[80:], after, full, after)
+    assert parse_text_screen(text_memory(*rows))[:4] == (PANIC, after, full, after)
+
+
+def test_line_that_is_broken_at_a_space_keeps_it() -> None:
+    line = f"{PANIC[:79]} {PANIC[79:]}"
+    assert parse_text_screen(text_memory(line[:80], line[80:]))[0] == line
+
+
+@pytest.mark.parametrize("frame", ["│" + " " * 78 + "│", "-" * 80, "|" + "text".ljust(78) + "|"])
+def test_frame_that_is_as_wide_as_the_screen_is_many_lines(frame: str) -> None:
+    assert parse_text_screen(text_memory(frame, "text", frame))[:3] == (frame, "text", frame)
+
+
 @pytest.mark.parametrize("memory", [b"\xff" * 4000, bytes(range(1, 26)) * 160, b""])
 def test_graphics_memory_is_no_text(memory: bytes) -> None:
     assert not [line for line in parse_text_screen(memory) if line.strip()]
