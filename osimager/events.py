@@ -172,7 +172,7 @@ class ProofOfLife(Event):
 
 @dataclass(frozen=True, slots=True)
 class ConnectionTried(Event):
-    """One attempt at SSH: `outcome` says how far it came (`refused`, `no-banner`, `key-refused`, `open`)."""
+    """One attempt at SSH; `outcome`: how far it came (`refused`, `no-banner`, `broken-off`, `key-refused`, `open`)."""
 
     outcome: str
     detail: str = ""

@@ -17,7 +17,7 @@ from osimager.build.validating import validate_plan
 from osimager.config.sections import Rung
 from osimager.env import Env
 from osimager.holes import ANSWER_URL, fill_holes
-from osimager.machine.causes import StuckGuest, find_last_word
+from osimager.machine.causes import StuckGuest, Weight, find_last_word
 from osimager.machine.ladder import CONTINUED, installer_ladder
 from osimager.machine.qemu import DirectBoot, MachineRun, start_machine
 from osimager.machine.tpm import STATE, copy_state
@@ -33,6 +33,8 @@ from osimager.ports import EndReason
 _HOST_IN_GUEST = "10.0.2.2"
 _LEAST_INSTALLED_BYTES = 1 << 20  # on the host: an empty qcow2 has a fifth of that
 _LAST_WORDS_LINES = 60
+# An installer that has ended waits for nobody: what it met before that is why.
+_LAST_WEIGHTS = frozenset(Weight) - {Weight.LOADER}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,24 +109,25 @@ async def _run_installer(run: MachineRun, plan: BuildPlan, seed: Seed, rig: Rig,
             command = f"<wait{boot.boot_wait_s * 1000:.0f}ms>{fill_holes(boot.boot_command, seed.holes)}"
             await machine.type_keys(command, shown=seed.holes.get(ANSWER_URL, ""))
         ended = await machine.wait_end()
-        await in_thread(lambda: _check_written(run.disks[0], ended, machine.serial_tail(_LAST_WORDS_LINES)))
+        said, shown = machine.serial_tail(_LAST_WORDS_LINES), machine.sight.tail(_LAST_WORDS_LINES)
+        await in_thread(lambda: _check_written(run.disks[0], ended, said, shown))
         return ended
 
 
-def _check_written(disk: Path, ended: EndReason, said: str) -> None:
+def _check_written(disk: Path, ended: EndReason, said: str, shown: str) -> None:
     """Raise StuckGuest for an installer that ended and had written next to nothing: it did not install."""
     if disk.stat().st_blocks * 512 >= _LEAST_INSTALLED_BYTES:
         return
     how = "restarted" if ended is EndReason.GUEST_RESET else "switched itself off"
     what = f"the installer {how} and had not written to its disk"
-    if found := find_last_word(said.splitlines()):
+    if found := find_last_word([*shown.splitlines(), *said.splitlines()], proving=_LAST_WEIGHTS):
         rule, line = found
-        raise StuckGuest(rule.cause, f"{rule.what}: {line}; then it {how}", hint=rule.hint, seen=said)
+        raise StuckGuest(rule.cause, f"{rule.what}: {line}; then it {how}", hint=rule.hint, seen=said or shown)
     if ended is EndReason.GUEST_RESET:
         hint = "it would restart into itself for ever: the console's last lines and the screenshot say why"
-        raise StuckGuest("loop", what, hint=hint, seen=said)
+        raise StuckGuest("loop", what, hint=hint, seen=said or shown)
     hint = "the console's last lines and the screenshot say why"
-    raise StuckGuest("nothing-installed", what, hint=hint, seen=said)
+    raise StuckGuest("nothing-installed", what, hint=hint, seen=said or shown)
 
 
 async def _direct_boot(plan: BuildPlan, media: MediaFacts, seed: Seed, env: Env) -> DirectBoot | None:

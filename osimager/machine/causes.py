@@ -7,7 +7,7 @@ screen. A new one is a line here and one in `tests/unit/machine/test_causes.py`.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -50,6 +50,9 @@ def _rule(weight: Weight, cause: str, what: str, hint: str, *patterns: str) -> R
 
 _MEMORY_HINT = "give it more with --memory"
 _ANSWER_HINT = "check the answer file: `osimager plan` shows it as the guest gets it, evidence/answers as it got it"
+# An installer's own words for its answers, as others than those above have them.
+_ANSWERS = r"\b(?:answer[- _]?file|answers|response file|unattend|kickstart|preseed|auto-?install|autoyast|user-data)"
+_CANNOT = r"(?i:\b(?:error|fail|problem|unable to|cannot|can't|could ?n[o']t)"
 _LOADER_HINT = "look at the menu's paths: the medium lacks a file that its boot loader asks for, or cannot be read"
 
 # The telling ones first: an earlier rule wins over a later one.
@@ -79,6 +82,7 @@ RULES: tuple[Rule, ...] = (
         "give it one with machine.cpu: x86-64-v2 for EL 9, x86-64-v3 for EL 10, a 64-bit one for a 64-bit system",
         r"^(?:\[ *\d+\.\d+\] )?Fatal glibc error: CPU does not support",  # of init; the panic follows
         r"This kernel requires an? \S+ CPU, but only detected",
+        r"Attempted to kill init! exitcode=0x00000004",  # SIGILL
     ),
     _rule(
         Weight.FINAL,
@@ -91,10 +95,17 @@ RULES: tuple[Rule, ...] = (
     _rule(
         Weight.FINAL,
         "kernel-panic",
+        "the guest's kernel panicked, since its first program ended",
+        "look at the lines before it: what the init of its initrd, or of its system, did not find or could not run",
+        r"Kernel panic - not syncing: (?:Attempted to kill init!|Requested init)",
+    ),
+    _rule(
+        Weight.FINAL,
+        "kernel-panic",
         "the guest's kernel panicked",
         "try another CPU model or more memory (--memory); the console's last lines tell more",
         r"Kernel panic - not syncing",
-        r"^panic: (?!runtime error: )",  # BSD; not a program in Go
+        r"^panic: (?!runtime error: )|^(?:ddb|db)(?:\{\d+\})?> ?$",  # BSD; not a program in Go
         r"^ ?-- System halted",  # a kernel that cannot unpack itself
     ),
     _rule(
@@ -104,6 +115,14 @@ RULES: tuple[Rule, ...] = (
         "let the answer file end with a restart or a power-off (kickstart: reboot or poweroff; it halts by default)",
         r"reboot: System halted",
         r"^The (?:operating )?system has halted\.?$",  # BSD
+        r"you may safely (?:reboot|turn off) your (?:system|computer)|^(?:\[ *\d+\.\d+\] )?System halted\.?$",
+    ),
+    _rule(
+        Weight.FINAL,
+        "halted",
+        "the guest's service manager gave up, and does nothing any more",
+        "the lines before it say why: a file system that cannot be mounted, a policy that cannot be loaded",
+        r"systemd\[1\]: Freezing execution|^(?:\S+ )?\[!!!!!!\] ",
     ),
     _rule(
         Weight.FINAL,
@@ -119,7 +138,8 @@ RULES: tuple[Rule, ...] = (
         "kernel-panic",
         "the guest's kernel met an error of its own",
         "try another CPU model or more memory (--memory); the console's last lines tell more",
-        r"kernel BUG at |[Uu]nable to handle kernel (?:NULL pointer|paging request)",
+        r"kernel BUG at |[Uu]nable to handle (?:kernel (?:NULL pointer|paging request)|page fault for)",
+        r"BUG: kernel NULL pointer|\bOops: .*\[#\d+\]",
     ),
     _rule(
         Weight.DIALOG,
@@ -131,7 +151,8 @@ RULES: tuple[Rule, ...] = (
         r"too small (?:to (?:hold|be)|for the)|Failed to partition the selected disk",
         r"do(?:es)?(?: not|n't) have enough (?:disk |free )?space|[Ii]nsufficient (?:disk |free )?space",
         r"more space (?:is )?(?:needed|required) (?:on|in)|needs \S+ (?:more space )?on the \S+ filesystem",
-        r"too large to fit in free space",
+        r"too large to fit in free space|file ?system (?:is )?full|[Dd]isk (?:is )?full|(?i:\bdisk\b.*\btoo small\b)",
+        r"(?:[Uu]nable to|[Cc]ould not) allocate requested partition",
     ),
     _rule(
         Weight.DOUBT,
@@ -139,7 +160,7 @@ RULES: tuple[Rule, ...] = (
         "the guest ran out of memory",
         _MEMORY_HINT,
         r"Out of memory: Killed process",
-        r"(?i:insufficient memory)",
+        r"(?i:insufficient memory|not enough (?:memory|RAM)\b(?! to load specified))",
     ),
     _rule(
         Weight.DIALOG,
@@ -149,7 +170,8 @@ RULES: tuple[Rule, ...] = (
         r"(?i:(?:preconfiguration|file needed for preconfiguration) could not be retrieved)",
         r"(?i:failed to retrieve the preconfiguration)",
         r"(?i:failed to fetch kickstart)",
-        r"(?i:(?:error|failed|problem).*(?:download|fetch|retriev).*(?:kickstart|ks\.cfg|preseed|autoinstall|autoyast))",
+        _CANNOT + r".*\b(?:download|fetch|retriev|get)\w* .*(?:" + _ANSWERS + r"|ks\.cfg|install\.conf))",
+        r"(?i:(?:answer|response) file.*(?:could not be|cannot be|not) (?:found|read|fetched|downloaded|retrieved))",
         r"(?i:kickstart.*(?:could not be|cannot be|not) (?:found|read|fetched|downloaded))",
         r"(?i:kickstart file \S+ is missing)",
     ),
@@ -168,6 +190,11 @@ RULES: tuple[Rule, ...] = (
         r"(?i:(?:invalid|malformed) (?:kickstart|autoinstall|autoyast))",
         r"(?i:autoinstall.*(?:invalid|failed validation|validation (?:error|failed)))",
         r"(?i:(?:error|invalid).*(?:parsing|in) the (?:autoyast|control file|profile))",
+        r"(?i:" + _ANSWERS + r"\w*\b.*\b(?:invalid|malformed|not valid|rejected|refused|corrupt|could not be parsed|"
+        r"(?:syntax|parse|parsing|validation|schema) error|failed (?:validation|to (?:parse|validate))))",
+        r"(?i:\b(?:invalid|malformed|corrupt|rejected|(?:cannot|could not|failed to) (?:parse|validate)|"
+        r"(?:error|mistake|problem)s? (?:in|parsing|processing)) (?:the )?(?:\S+ )?" + _ANSWERS + r")",
+        r"(?i:(?:answer|response) file\S*,?:? line \d+|line \d+ (?:of|in) (?:the |your )?(?:answer|response) file)",
     ),
     _rule(
         Weight.DOUBT,  # cloud-init warns so of a key that it does not know, and obeys the others
@@ -185,7 +212,7 @@ RULES: tuple[Rule, ...] = (
         r"Failed to load installer component|Debootstrap [Ee]rror|Failed to install the base system",
         r"No disk drive was detected|No partitionable media|No root file system is defined",
         r"(?i:an (?:unknown|unexpected) error (?:has )?occurr?ed)",
-        r"(?i:an error (?:has )?occurr?ed(?: during(?! the signature verification)|\. press enter))",  # apt goes on
+        r"(?i:an error (?:has )?occurr?ed(?: during(?! the (?:signature|file system))|\. press enter))",  # apt goes on
         r"There was an error running the (?:kickstart|%\w+) script",
         r"The installation (?:was stopped due to|should be aborted)|Non interactive installation failed",
         r"Some packages, groups or modules are missing|The system will be rebooted when you press Ctrl",
@@ -198,7 +225,10 @@ RULES: tuple[Rule, ...] = (
         r"finish: cmd-(?!in-target)\S+: FAIL: |Could not find the .* [Rr]epository|the result is: FAIL",
         r"exception report$|Traceback \(most recent call first\)",
         r"Pane is dead|X startup failed, aborting",
-        r"Unable to install GRUB|Failed to install the boot ?loader",
+        r"Unable to install GRUB|Failed to install the boot ?loader|Failed to install bootblocks",
+        r"(?i:\binstallation (?:has |was )?(?:failed|aborted)|\binstallation cannot (?:continue|proceed))",
+        r"(?i:\binstaller (?:has |was )?(?:crashed|aborted|failed(?! to))|install(?:er)? exited abnormally)",
+        r"Autopartitioning failed|non-interactive mode aborted",
     ),
     _rule(
         Weight.FINAL,
@@ -214,7 +244,10 @@ RULES: tuple[Rule, ...] = (
         "the firmware found nothing to boot",
         "the ISO is not bootable with this firmware (try --firmware uefi or bios), or the disk holds no system",
         # SeaBIOS says "Boot failed: …" of each device in turn, an empty disk before the CD too; this comes last.
-        r"No bootable (?:device|option or device)|No boot device|Operating System not found|Missing operating system",
+        r"No bootable (?:device|option or device)|No boot device|(?i:operating system not found)",
+        r"(?i:missing operating system|^no operating system|^an operating system wasn't found)|^Missing OS\b",
+        r"(?i:^no boot(?:able)? (?:disk|drive|medium|media|image)s? |disk boot failure|select proper boot device)",
+        r"^A disk read error occurred",
         r"Non-system disk|FATAL: No bootable|This is not a bootable disk|FATAL: INT18",
         r"^(?:Error loading operating system|Operating system load error|Invalid partition table$)",
         r"^(?:BOOTMGR|NTLDR) is missing|^Nothing to boot: |^No more network devices",
@@ -236,16 +269,21 @@ RULES: tuple[Rule, ...] = (
         r"dracut(?:\[\d+\])?: (?:FATAL: |Refusing to continue)",
         r"(?:(?:Give|Enter) root password|Press Enter) for (?:system )?maintenance|You are in rescue mode",
         r"Cannot open access to console, the root account is locked",
-        r"Dropping to a shell!|^\(initramfs\)|emergency recovery shell launched|^mountroot> ",
+        r"^\(initramfs\)|emergency recovery shell launched|^mountroot> |An error occurred in stage 1 of the boot",
+        r"(?i:\bdropp(?:ed|ing) (?:you )?(?:in)?to (?:an? )?(?:(?:emergency|rescue|recovery|debug) )?shell\b)",
+        r"Welcome to (?:emergency|rescue) mode|Reached target (?:Emergency|Rescue) Mode|^BOOT FAILED!",
+        r"(?i:(?:type|press) control-d to continue|control-d will exit from this shell|run fsck manually)",
+        r"Enter (?:full )?pathname of shell or RETURN for|No /sbin/init found on rootdev",
     ),
     _rule(
         Weight.LOADER,
         "boot-loader",
         "the boot loader cannot load what it is to boot",
         _LOADER_HINT,
-        r"^error: .*(?:not found|no such|you need to load the kernel first|unknown file ?system|invalid magic|"
-        r"bad shim|premature end|not a regular file|failure reading|out of memory|out of disk|"
-        r"couldn't read file|cannot read the Linux header|cannot load image|outside of disk)",
+        r"^error: .*(?:not found|no such|you need to load the kernel first|unknown file ?system|"
+        r"invalid (?:\S+ ELF )?magic|bad shim|premature end|not a regular file|failure reading|out of (?:memory|disk)|"
+        r"couldn't read file|cannot read the Linux header|cannot load image|outside of disk|bad signature|"
+        r"start_image\(\) returned|secure ?boot)|^alloc magic is broken|\bGRUB.* (?:Geom|Hard Disk|Floppy|Read) Error",
         # Of another command that it lacks GRUB only complains; where that ends it, its shell tells.
         r"^error: .*can't find command [`'](?:linux|initrd|kernel|module|multiboot|xen_|chainloader|boot)",
         r"Failed to boot both default and fallback entries",
@@ -254,7 +292,11 @@ RULES: tuple[Rule, ...] = (
         r"ISOLINUX.*(?:[Ee]rror|failed)|isolinux\.bin missing or corrupt|isolinux: Disk error|not a COM32R? image",
         r"Not enough memory to load specified kernel|^EFI stub: ERROR: ",
         r"BdsDxe: failed to load .*: (?:Access Denied|Security Violation)|Verification failed: .*Security Violation",
-        r"Failed to load (?:ldlinux|COM32|libcom32)|Image checksum error|Loading \S+ failed|invalid or corrupt kernel",
+        r"Failed to load (?:ldlinux|COM32|libcom32)|Image checksum error|Loading \S+ failed",
+        r"[Ii]nvalid or corrupt kernel|Booting kernel failed|\(https?://ipxe\.org/[0-9a-f]+\)|^iPXE> ",
+        # shim; systemd-boot.
+        r"^start_image\(\) returned |^Failed to (?:open|load image) \\|Something has gone seriously wrong",
+        r"^Failed to execute .+ \(.+\): |^Error (?:loading|preparing) \S+.*: |^No loader found\. Configuration files",
     ),
     _rule(
         Weight.LOADER,  # keys may be typed into it
@@ -293,7 +335,24 @@ RULES: tuple[Rule, ...] = (
         r"(?i:failed to download package|could not resolve host)|ip-config-unavailable|udhcpc: no lease",
         r"IP-Config: no response after|dhcp4 \(\S+\): (?:request|activation:?.*) timed out|curl: \((?:6|7|28)\)",
         r"Failed to start (?:systemd-networkd-wait-online|NetworkManager-wait-online|Wait for Network|Raise network)",
-        r"Timeout occurred while waiting for network connectivity",
+        r"Timeout occurred while waiting for network connectivity|wget: bad address|(?i:no route to host)",
+        r"(?i:dhcp for interface \S+ failed|dhcp (?:discovery|request)? ?(?:failed|timed? ?out))|Network is down",
+        r"(?i:(?:unable to|failed to|could not|cannot) (?:obtain|get|acquire) .*(?:dhcp|lease|ip address))",
+    ),
+    _rule(
+        Weight.DOUBT,  # what probes a medium reads beyond its end
+        "medium-damaged",
+        "the guest cannot read its medium",
+        "fetch the ISO again, or check it: `osimager iso verify`",
+        r"SQUASHFS error: |I/O error, dev sr\d|attempt to access beyond end of device",
+    ),
+    _rule(
+        Weight.DOUBT,  # others may do without it
+        "no-root",
+        "the guest waits for a disk, a medium or a network that does not come",
+        "look at root= and at the label of the medium, and at the driver of the disk's interface in the initrd",
+        r"A start job is running for (?:/dev/|dev-|dracut initqueue).*\((?:4[5-9]s|5\ds|\d+min).* / no limit\)",
+        r"dracut-initqueue:? timeout",
     ),
     _rule(
         Weight.DIALOG,
@@ -301,13 +360,19 @@ RULES: tuple[Rule, ...] = (
         "the installer asks a question",
         "the answer file leaves it open: the screenshot and the console show which one",
         r"\[!!?\]|Please make (?:a selection|your choice)|Continue with autoinstall|\['c' to continue",
-        r"(?i:press (?:<?enter>?|\[enter\]|return|any key) to (?:continue|quit|exit|reboot|restart))",
+        r"(?i:(?:press|hit) (?:<?enter>?|\[enter\]|return|any key|a key) "
+        r"(?:to|when) (?:continue|quit|exit|reboot|restart|retry|proceed|ready))",
         r"Please respond 'yes' or 'no'|<Go Back>|Prompt: '\?' for help|there cannot be any questions in cmdline mode",
-        r"(?i:[\[(]y(?:es)?[/|]no?[\])] ?[:?]?$)",
+        r"(?i:[\[(]y(?:es)?[/|]no?[\])] ?[:?]?$)|\(Y/I/N/O/D/Z\)|Question has no answer in response file",
+        # The buttons of newt, dialog and urwid, and debconf's title.
+        r"<\s*(?:Yes|No|Ok|OK|Continue|Retry)\s*>|[│|] +(?:OK|Ok|Yes|No|Retry|Continue) +[│|]|\[ (?:Done|Continue) +\]",
+        r"^\s*Package configuration\s*$",
+        r"(?i:please (?:enter|unlock) .*(?:passphrase|password|disk)|enter passphrase for )",
+        r"(?i:^(?:which|select|choose|please (?:select|choose|answer|specify)) .*[:?\]] ?$)",
     ),
 )
 
-PANIC = next(rule for rule in RULES if rule.cause == "kernel-panic")
+PANIC = next(rule for rule in RULES if rule.pattern.search("Kernel panic - not syncing"))
 
 
 def find_rule(line: str) -> Rule | None:
@@ -315,9 +380,12 @@ def find_rule(line: str) -> Rule | None:
     return next((rule for rule in RULES if rule.pattern.search(line)), None)
 
 
-def find_last_word(lines: Sequence[str]) -> tuple[Rule, str] | None:
-    """Give what ended a guest by the end of its console: the most telling FINAL rule, and its line."""
-    found = [(rule, line.strip()) for line in lines if (rule := find_rule(line)) and rule.weight is Weight.FINAL]
+_SURE = frozenset({Weight.FINAL})
+
+
+def find_last_word(lines: Sequence[str], *, proving: Collection[Weight] = _SURE) -> tuple[Rule, str] | None:
+    """Give what ended a guest by the end of its console: the most telling rule of these weights, and its line."""
+    found = [(rule, line.strip()) for line in lines if (rule := find_rule(line)) and rule.weight in proving]
     return min(found, key=lambda pair: RULES.index(pair[0]), default=None)
 
 
@@ -326,9 +394,19 @@ def outranks(rule: Rule, other: Rule) -> bool:
     return RULES.index(rule) < RULES.index(other)
 
 
-_FRAMED = re.compile(r"\[!+\]\s*(.*?)\s*(?:[├┤|─-]{2}.*|[├┤|─])?$")
+_FRAMED = re.compile(r"(?:┤\s*(?:\[!+\]\s*)?|\[!+\]\s*)(.*?)\s*(?:[├┤|─-]{2}.*|[├┤|─])?$")
+_IN_FRAME = re.compile(r"^\s*[│|] (.*) [│|]\W*$")
 _UNDERLINE = re.compile(r"^\s*(?:-{3,}|={3,})\s*$")
 _SAID_ERROR = re.compile(r"!! ERROR: (.+)")
+
+
+def join_framed(before: str, line: str) -> tuple[str, str]:
+    """Give what stands in a dialog's frame in two rows that follow each other, as one line (empty: there is no second),
+    and what the next one follows.
+    """
+    found = _IN_FRAME.match(line)
+    text = found[1].strip() if found else ""
+    return (f"{before} {text}" if before and text else ""), text
 
 
 def find_title(lines: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ wrong where it does not come. How the rungs are noticed is `watch`'s.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from osimager.plan.deadlines import slowness
@@ -57,6 +57,12 @@ _KERNEL = Rung(
     cause="boot-menu",
     rests="no kernel was started: its firmware or a boot menu waits",
     hint=f"{_SEE}; name a menu entry in the spec, or type one with --boot typed",
+)
+_OWN_KERNEL = replace(
+    _KERNEL,
+    cause="boot-loader",
+    rests="no kernel was started: the boot loader on the disk waits, most likely at an error",
+    hint=f"{_SEE}; look at the boot loader's step of the installer",
 )
 _ANSWER = Rung(
     proof=Proof.ANSWER,
@@ -127,6 +133,6 @@ def installer_ladder(*, serves_answers: bool) -> Ladder:
 
 
 # An installer that has restarted and goes on: from its disk, without asking for its answers.
-CONTINUED = Ladder((_FIRMWARE, _KERNEL, _END))
+CONTINUED = Ladder((_FIRMWARE, _OWN_KERNEL, _END))
 # An installed system.
-SYSTEM = Ladder((_FIRMWARE, _KERNEL, _BANNER, _LOGIN))
+SYSTEM = Ladder((_FIRMWARE, _OWN_KERNEL, _BANNER, _LOGIN))

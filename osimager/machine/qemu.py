@@ -198,7 +198,7 @@ class QemuMachine:
         self._is_supervised = False
         self._shutdown_reason = ""
         self._endpoint: Endpoint | None = None
-        self._sight = Sight(
+        self.sight = Sight(
             self._qmp, env, name=str(child.pid), has_vga=run.shape.arch is not Arch.AARCH64, qemu=run.host.qemu.path
         )
         self._oom_kills = count_oom_kills()
@@ -281,14 +281,14 @@ class QemuMachine:
     async def screenshot(self, path: Path) -> None:
         """Write what the guest's screen shows to `path` as PNG."""
         self._check_running()
-        await self._sight.screenshot(path)
+        await self.sight.screenshot(path)
 
     async def keep_screen(self, path: Path) -> None:
         """Write what the screen shows to `path` as PNG, or what it was last seen to show. Raises where nothing was."""
         try:
             await self.screenshot(path)
         except MachineError:
-            self._sight.keep_last(path)
+            self.sight.keep_last(path)
 
     @property
     def has_ended(self) -> bool:
@@ -312,7 +312,7 @@ class QemuMachine:
             look=self.look,
             wait_serial=self._wait_serial,
             is_taken=self._are_keys_taken,
-            covered=self._sight.covered,
+            covered=self.sight.covered,
             waiting=self._waiting,
         )
         mask = self._env.masker.mask
@@ -340,7 +340,7 @@ class QemuMachine:
     async def look(self) -> Frame:
         """Look at the screen."""
         self._check_running()
-        return await self._sight.look()
+        return await self.sight.look()
 
     @contextlib.asynccontextmanager
     async def paused(self) -> AsyncIterator[None]:
@@ -411,7 +411,7 @@ class QemuMachine:
     async def observe(self) -> None:
         """Put the disks' counters, and what is new on the screen, on the bus."""
         self._env.emit(await self.disk_activity())
-        await self._sight.observe()
+        await self.sight.observe()
 
     async def _send_keys(self, keys: Sequence[tuple[str, bool]]) -> None:
         events = [{"type": "key", "data": {"down": down, "key": {"type": "qcode", "data": key}}} for key, down in keys]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from osimager.machine.screen import (
     parse_text_screen,
 )
 
+_TAIL_LINES = 100
 _ECHO_S = 1.0  # until what was typed last is seen
 
 
@@ -40,6 +42,7 @@ class Sight:
         self._seen: tuple[bytes, Frame] | None = None
         self._movement = Movement()
         self._lines = TextScreen()
+        self._said: deque[str] = deque(maxlen=_TAIL_LINES)
         self._glyphs = GlyphReader(qemu)
         self._looking = asyncio.Lock()
         self._curtain = Curtain()
@@ -69,6 +72,7 @@ class Sight:
                 if self._curtain.is_drawn:
                     return  # half a secret is no secret to the masker
                 for line in self._lines.take(mask_lines(await self._read_text(frame), self._env.masker.mask)):
+                    self._said.append(line)
                     self._env.emit(OutputLine("screen", line))
 
     @contextlib.asynccontextmanager
@@ -78,6 +82,10 @@ class Sight:
         yield
         await asyncio.sleep(_ECHO_S)
         self._curtain.open(await self.look())
+
+    def tail(self, lines: int) -> str:
+        """Give the last lines that were read, masked."""
+        return "\n".join(tuple(self._said)[-lines:])
 
     async def screenshot(self, path: Path) -> None:
         """Write what the screen shows to `path` as PNG."""

@@ -30,7 +30,7 @@ from osimager.events import (
     ScreenChanged,
     Stamped,
 )
-from osimager.machine.causes import PANIC, Rule, StuckGuest, Weight, find_rule, find_title, outranks
+from osimager.machine.causes import PANIC, Rule, StuckGuest, Weight, find_rule, find_title, join_framed, outranks
 from osimager.machine.ladder import CONTINUED, Ladder, Proof, Rung, deadline_s
 from osimager.plan.facts import Accelerator
 from osimager.units import format_duration
@@ -64,6 +64,9 @@ _WRITTEN_BYTES = 1 << 20  # of a disk that is being installed to: more than a pa
 _LOADED_BYTES = 100 << 10  # a boot loader and its menu; what firmware reads of a medium is less
 _KERNEL_BYTES = 8 << 20  # a kernel and its RAM disk, read from a medium
 _CLOCK_CELLS = 8  # a clock or a counter on a screen; before a kernel runs, a menu's countdown is all that moves
+_REPEATS = 3  # of what failed before: it is the same again and again
+_MANY_REPEATS = 10  # and nothing else, whatever its processor does meanwhile
+_REPEATS_WITHIN_S = 30.0
 # A guest has moved on from a text when, later than the picture it belongs to, so much has followed.
 _SAME_PICTURE_S = 10.0
 _MOVED_ON_LINES = 5
@@ -74,13 +77,24 @@ _TAIL_LINES = 40
 _REMEMBERED_LINES = 400
 _SHOWN = 200
 
+_BREAKS_OFF = "SSH answers, but breaks off before a login: "
+_BREAKS_OFF_HINT = "its server has no algorithm that is known here, or ends at once: the guest's own log says why"
+
 # What only a kernel or what it started says: its clock before a line, its first line, its service manager.
 _KERNEL_SAYS = re.compile(
     r"^\[ *\d+\.\d{6}\]|Linux version \d|Run /\S+ as init process|systemd\[1\]:|^Copyright \(c\) .*FreeBSD"
 )
 # What waits for its own limit, and goes on after it: a service manager's job, a boot menu.
-_COUNTS_DOWN = re.compile(r"A (?:start|stop) job is running for |(?:automatically|boot) in \d+|\bin \d+ ?s(?:ec|\b)")
+_COUNTS_DOWN = re.compile(
+    r"A (?:start|stop) job is running for (?!.*/ no limit)|"
+    r"(?:automatically|boot) in \d+|\bin \d+ ?s(?:ec|\b)|\[\d+/\d+s\]"
+)
 _NUMBERS = re.compile(r"\d+")
+_CLOCK = re.compile(r"^\[ *\d+\.\d+\] *")
+# What is said of a step that is to be tried again.
+_FAILS = re.compile(
+    r"(?i:retry|again|attempt|fail|error|timed? ?out|refused|unreachable|can(?:no|')t|could ?n[o']t|unable)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +114,16 @@ class Load:
     def is_rest(self) -> bool:
         """Tell whether it may well rest."""
         return not self.is_busy and not self.is_fetching
+
+
+@dataclass(slots=True)
+class _TurnedAway:
+    """An SSH server that lets nobody in: since when, how it ended, and how often."""
+
+    outcome: str
+    detail: str
+    since: float
+    times: int = 0
 
 
 @dataclass(slots=True)
@@ -128,14 +152,18 @@ class Diagnostician:
         self._seen: dict[Proof, float] = {}
         self._suspicion: _Suspicion | None = None
         self._read = self._written = 0
-        self._refused_since: float | None = None
+        self._turned_away: _TurnedAway | None = None
         self._refused_path = ""
         self._tries: set[str] = set()
         self._again = ""
         self._resets = self._idle_resets = 0
         self._written_at_reset = 0
         self._last_lines: deque[str] = deque(maxlen=_TAIL_LINES)
+        self._framed = ""
         self._known_lines: deque[str] = deque(maxlen=_REMEMBERED_LINES)
+        self._known_kinds: dict[str, str] = {}  # each with its first source
+        self._repeats = 0
+        self._repeated_at = started
 
     @property
     def seen(self) -> tuple[Proof, ...]:
@@ -146,7 +174,7 @@ class Diagnostician:
         """Take one event."""
         match event:
             case OutputLine(source, text) if source in ("serial", "screen"):
-                self._take_line(text, now)
+                self._take_line(text, source, now)
             case DiskActivity(read, written, medium):
                 self._take_disk(read, written, now)
                 if self._ladder is CONTINUED and Proof.KERNEL not in self._seen and medium >= _KERNEL_BYTES:
@@ -164,8 +192,8 @@ class Diagnostician:
                 self._go_on(now)
             case AnswerRefused(path):
                 self._refused_path = path
-            case ConnectionTried(outcome):
-                self._take_try(outcome, now)
+            case ConnectionTried(outcome, detail):
+                self._take_try(outcome, detail, now)
             case QmpEvent(name, detail):
                 self._take_qmp(name, detail, now)
             case _:
@@ -181,7 +209,7 @@ class Diagnostician:
         found = self._diagnose_text(now, load) or self._diagnose_loop()
         if found or awaited is None:
             return found
-        return self._diagnose_key(now) or self._diagnose_rest(awaited, now, load) or self._diagnose_late(awaited, now)
+        return self._diagnose_door(now) or self._diagnose_rest(awaited, now, load) or self._diagnose_late(awaited, now)
 
     # What it says.
 
@@ -190,7 +218,7 @@ class Diagnostician:
         if held is None:
             return None
         quiet_s = now - (held.since if held.rule.weight is Weight.FINAL else max(held.since, self._progress_at))
-        if quiet_s < self._patience_for(held.rule, load):
+        if quiet_s < self._patience_for(held.rule, now, load):
             return None
         title = find_title(tuple(self._last_lines)) if held.rule.weight is Weight.DIALOG else ""
         said = title if title and held.rule.cause == "question" else held.line
@@ -198,15 +226,15 @@ class Diagnostician:
             said = f"{said} (in {title!r})"
         return self._stuck(held.rule.cause, f"{held.rule.what}: {said}", held.rule.hint)
 
-    def _patience_for(self, rule: Rule, load: Load) -> float:
+    def _patience_for(self, rule: Rule, now: float, load: Load) -> float:
         """Give how long `rule`'s text may stand while nothing else happens."""
         if rule.weight is Weight.FINAL:
             return PATIENCE.settled_s
-        if rule.weight is Weight.LOADER:
-            return PATIENCE.waiting_s
+        if rule.weight is Weight.LOADER:  # old menus wait for a minute, and do not say so
+            return PATIENCE.loader_s if rule.cause == "boot-menu" else PATIENCE.waiting_s
         if load.is_rest:
             return PATIENCE.waiting_s
-        return PATIENCE.busy_s if rule.weight is Weight.DIALOG else float("inf")
+        return PATIENCE.busy_s if rule.weight is Weight.DIALOG or self._only_repeats(now) else float("inf")
 
     def _is_expected(self, rule: Rule) -> bool:
         """Tell whether `rule` may be a cause where the guest stands now."""
@@ -232,14 +260,25 @@ class Diagnostician:
             )
         return None
 
-    def _diagnose_key(self, now: float) -> StuckGuest | None:
-        if self._refused_since is None or now - self._refused_since < PATIENCE.refused_s:
+    def _only_repeats(self, now: float) -> bool:
+        """Tell whether all that the guest still does is to say again what has failed."""
+        return self._repeats >= _MANY_REPEATS and now - self._repeated_at < _REPEATS_WITHIN_S
+
+    def _diagnose_door(self, now: float) -> StuckGuest | None:
+        """Give the cause where SSH answers and lets nobody in."""
+        held = self._turned_away
+        if held is None or held.times < _REPEATS:
             return None
-        return self._stuck(
-            "key-refused",
-            f"SSH answers, but refused this build's key for {now - self._refused_since:.0f} s",
-            "another system or account answers: the answer file did not plant the key, or it was never obeyed",
-        )
+        passed_s = now - held.since
+        if held.outcome == "key-refused" and passed_s >= PATIENCE.refused_s:
+            return self._stuck(
+                "key-refused",
+                f"SSH answers, but refused this build's key for {passed_s:.0f} s",
+                "another system or account answers: the answer file did not plant the key, or it was never obeyed",
+            )
+        if held.outcome == "broken-off" and passed_s >= PATIENCE.busy_s:
+            return self._stuck("no-ssh", _BREAKS_OFF + held.detail, _BREAKS_OFF_HINT)
+        return None
 
     # How far it came.
 
@@ -248,21 +287,26 @@ class Diagnostician:
         if Proof.KERNEL not in self._seen:
             patience_s = PATIENCE.loader_s
         elif load.is_busy:
-            patience_s = float("inf")
+            patience_s = PATIENCE.busy_s if self._only_repeats(now) else float("inf")
         else:
             patience_s = PATIENCE.rest_s if load.cpu is not None and load.is_rest else PATIENCE.unseen_s
         if rest_s < patience_s:
             return None
-        cause, what = self._name_rest(awaited)
-        return self._stuck(cause, f"{what}: nothing has moved for {rest_s:.0f} s; {self._standing(now)}", awaited.hint)
+        cause, what, hint = self._name_rest(awaited)
+        return self._stuck(cause, f"{what}: nothing has moved for {rest_s:.0f} s; {self._standing(now)}", hint)
 
-    def _name_rest(self, awaited: Rung) -> tuple[str, str]:
-        """Give cause and meaning of a guest that rests before `awaited`."""
+    def _name_rest(self, awaited: Rung) -> tuple[str, str, str]:
+        """Give cause, meaning and hint of a guest that rests before `awaited`."""
+        cause, what, hint = awaited.cause, awaited.rests, awaited.hint
         if awaited.proof is Proof.KERNEL and self._read < _LOADED_BYTES:
-            return "firmware", "the machine is stuck in its firmware: nothing was loaded from its media"
-        if awaited.proof is Proof.BANNER and self._tries == {"no-banner"}:  # nobody even refused
-            return "no-network", "the installed system has no network: its SSH port cannot be reached"
-        return awaited.cause, awaited.rests
+            cause, what = "firmware", "the machine is stuck in its firmware: nothing was loaded from its media"
+        elif awaited.proof is Proof.BANNER and self._tries == {"no-banner"}:  # nobody even refused
+            cause, what = "no-network", "the installed system has no network: its SSH port cannot be reached"
+        elif awaited.proof is Proof.LOGIN and self._turned_away and self._turned_away.outcome == "broken-off":
+            cause, what, hint = "no-ssh", _BREAKS_OFF + self._turned_away.detail, _BREAKS_OFF_HINT
+        elif awaited.proof in (Proof.DISK, Proof.END) and self._repeats >= _REPEATS:
+            cause, what = "loop", "the installer tries the same again and again, and gets no further"
+        return cause, what, hint
 
     def _diagnose_late(self, awaited: Rung, now: float) -> StuckGuest | None:
         allowed_s = deadline_s(awaited, self._accelerator)
@@ -297,29 +341,50 @@ class Diagnostician:
         if held is not None and not self._is_expected(held.rule):
             self._suspicion = None
 
-    def _take_line(self, text: str, now: float) -> None:
+    def _take_line(self, text: str, source: str, now: float) -> None:
         """Hold a suspicion against the first rule that matches, and let go of it when the guest has moved on."""
         self._last_lines.append(text)
         self._climb(Proof.FIRMWARE, now)
         if _KERNEL_SAYS.search(text):
             self._climb(Proof.KERNEL, now)
-        self._note_news(text, now)
-        held, rule = self._suspicion, find_rule(text)
+        is_new = self._note_news(text, source, now)
+        held, (rule, said) = self._suspicion, self._read_line(text)
         if rule is not None and not self._is_expected(rule):
             rule = None
         if rule is not None and (held is None or outranks(rule, held.rule)):
-            self._suspicion = _Suspicion(rule, text.strip()[:_SHOWN], now)
+            self._suspicion = _Suspicion(rule, said.strip()[:_SHOWN], now)
         elif held is not None and held.rule.weight in _LEFT_BEHIND and now - held.since > _SAME_PICTURE_S:
-            held.lines_after += rule is not held.rule
+            held.lines_after += is_new and rule is not held.rule
             if held.lines_after >= _MOVED_ON_LINES:
                 self._suspicion = None
 
-    def _note_news(self, text: str, now: float) -> None:
-        """Count a line as progress unless it was said before: clocks, status bars and warnings come again and again."""
-        line = _NUMBERS.sub("#", text).strip()
-        if _COUNTS_DOWN.search(text) or line not in self._known_lines:
+    def _read_line(self, text: str) -> tuple[Rule | None, str]:
+        """Give the rule that a line matches, by itself or as what a dialog's frame has broken in two, and its text."""
+        joined, self._framed = join_framed(self._framed, text)
+        rule = find_rule(text)
+        if rule is None and joined and (rule := find_rule(joined)):
+            return rule, joined
+        return rule, text
+
+    def _note_news(self, text: str, source: str, now: float) -> bool:
+        """Count a line as progress unless its like was said before: clocks, status bars and warnings come again and
+        again. Tell whether the very same was not.
+        """
+        line = _CLOCK.sub("", text).strip()
+        kind = _NUMBERS.sub("#", line)
+        is_new = line not in self._known_lines
+        if is_new:
             self._known_lines.append(line)
+        first = self._known_kinds.setdefault(kind, "")
+        if not first:
+            self._known_kinds[kind] = source
+            if len(self._known_kinds) > _REMEMBERED_LINES:
+                del self._known_kinds[next(iter(self._known_kinds))]
+        if not first or (is_new and _COUNTS_DOWN.search(line)):
             self._go_on(now)
+        elif first == source and _FAILS.search(line):  # a kernel says the same on both of its consoles
+            self._repeats, self._repeated_at = self._repeats + 1, now
+        return is_new
 
     def _take_disk(self, read: int, written: int, now: float) -> None:
         if written >= _WRITTEN_BYTES:
@@ -339,17 +404,25 @@ class Diagnostician:
         if has_written or read - held.disk[0] > _MOVED_ON_BYTES:
             self._suspicion = None
 
-    def _take_try(self, outcome: str, now: float) -> None:
-        """Take how an attempt at SSH ended. The first of a kind is progress: attempts overlap, and kinds alternate."""
+    def _take_try(self, outcome: str, detail: str, now: float) -> None:
+        """Take how an attempt at SSH ended. The first of a kind is progress: attempts overlap, and kinds alternate.
+
+        A server that has refused a key too often says nothing for a while (OpenSSH's PerSourcePenalties): that it does
+        not let us in is forgotten where nothing listens any more.
+        """
         if outcome not in self._tries:
             self._tries.add(outcome)
             self._go_on(now)
-        if outcome == "key-refused":
+        if outcome in ("key-refused", "broken-off"):
             self._climb(Proof.BANNER, now)
-            self._refused_since = now if self._refused_since is None else self._refused_since
-            return
-        self._refused_since = None
-        if outcome == "open":
+            held = self._turned_away
+            if held is None or (held.outcome, outcome) == ("broken-off", "key-refused"):
+                held = self._turned_away = _TurnedAway(outcome, detail, now)
+            held.times += 1
+        elif outcome == "refused":
+            self._turned_away = None
+        elif outcome == "open":
+            self._turned_away = None
             self._climb(Proof.BANNER, now)
             self._climb(Proof.LOGIN, now)
             self._resets = self._idle_resets = 0
@@ -360,7 +433,7 @@ class Diagnostician:
             is_idle = self._written <= self._written_at_reset + _DISK_NOISE_BYTES
             self._idle_resets = self._idle_resets + 1 if is_idle else 1
             self._written_at_reset = self._written
-            self._suspicion = None
+            self._suspicion = self._turned_away = None
             self._tries.clear()
             for proof in (Proof.FIRMWARE, Proof.KERNEL, Proof.BANNER):
                 self._seen.pop(proof, None)
@@ -371,6 +444,7 @@ class Diagnostician:
     def _go_on(self, now: float) -> None:
         """Take note that something happens."""
         self._progress_at = now
+        self._repeats = 0
 
 
 class Watched(Protocol):

@@ -125,7 +125,7 @@ async def _attempt(sock: socket.socket, address: tuple[str | int, ...] | tuple[i
             return sock
         if not first:
             return _Missed(ConnectionTried("refused", "closed before a banner"))
-        return _Missed(ConnectionTried("no-banner", f"it said {first.decode(errors='replace').strip()!r}"))
+        return _Missed(ConnectionTried("broken-off", f"it said {first.decode(errors='replace').strip()!r}"))
     except TimeoutError:
         return _Missed(ConnectionTried("no-banner", "connected, but nothing was said"))
     except OSError as exc:

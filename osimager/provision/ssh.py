@@ -174,12 +174,13 @@ async def _log_in_at_last(
             case OutputLine("serial", text) if "login:" in text:
                 nudge.give()
 
-    refusals = 0
+    refusals, clock = 0, asyncio.get_running_loop().time
     while True:
         sock, first = first, None
         if sock is None:
             with env.bus.listening(look):
                 sock = await wait_banner(endpoint, env.emit, nudge)
+        began = clock()
         try:
             transport = await in_thread(
                 functools.partial(_log_in, sock, access.user, access.password or key, host_key),
@@ -190,7 +191,8 @@ async def _log_in_at_last(
             pause_s = REFUSED_PAUSES_S[min(refusals, len(REFUSED_PAUSES_S) - 1)]
             refusals += 1
         except _HandshakeFailed as exc:
-            env.emit(ConnectionTried("no-banner", str(exc)))
+            is_slow = clock() - began >= HANDSHAKE_S
+            env.emit(ConnectionTried("no-banner" if is_slow else "broken-off", str(exc)))
             pause_s = REFUSED_PAUSES_S[0]
         else:
             env.emit(ConnectionTried("open", f"{access.user}@{endpoint.host}:{endpoint.port}"))
@@ -253,6 +255,7 @@ def _close(transport: paramiko.Transport) -> None:
     if isinstance(sock, socket.socket):
         _shut(sock)
     transport.close()
+    transport.packetizer.complete_handshake()  # where it was broken off, a thread with its deadline would stay
     if transport.is_alive():
         transport.join(2.0)
     sock.close()

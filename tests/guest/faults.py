@@ -92,11 +92,11 @@ def _xorriso(*words: str | Path) -> None:
     subprocess.run(["xorriso", *words], check=True, capture_output=True, timeout=60)
 
 
-def tiny(ending: bytes) -> Plant:
-    """A medium that boots one sector."""
+def tiny(ending: bytes, says: str = "planted") -> Plant:
+    """A medium that boots one sector, which `says` a line on the serial console."""
 
     def plant(bench: Bench) -> tuple[str, ...]:
-        sector = make_boot_sector("planted\r\n", ending).ljust(2048, b"\0")
+        sector = make_boot_sector(f"{says}\r\n", ending).ljust(2048, b"\0")
         boot = ("-b", "boot.bin", "-no-emul-boot", "-boot-load-size", "4")
         return ("--boot", "menu", "--iso", bench.iso({"boot.bin": sector}, *boot))
 
@@ -127,17 +127,60 @@ def grub(config: str) -> Plant:
 
 def isolinux(config: str, *modules: str) -> Plant:
     """The loader of BIOS media, with a configuration of ours; an empty one is left out."""
+    return lambda bench: _isolinux(bench, config, {}, *modules)
+
+
+def _isolinux(bench: Bench, config: str, files: Mapping[str, bytes | Path], *modules: str) -> tuple[str, ...]:
+    own: dict[str, bytes | Path] = {f"isolinux/{name}": SYSLINUX / name for name in ("ldlinux.c32", *modules)}
+    own["isolinux/isolinux.bin"] = ISOLINUX
+    if config:
+        own["isolinux/isolinux.cfg"] = config.encode()
+    options = ("-b", "isolinux/isolinux.bin", "-c", "isolinux/boot.cat", "-no-emul-boot")
+    load = ("-boot-load-size", "4", "-boot-info-table")
+    return ("--boot", "menu", "--iso", bench.iso({**own, **files}, *options, *load))
+
+
+def on_screen(script: str) -> Plant:
+    """A kernel whose initrd does `script` (empty: it has none), booted by isolinux: it says all on the screen only."""
 
     def plant(bench: Bench) -> tuple[str, ...]:
-        files: dict[str, bytes | Path] = {f"isolinux/{name}": SYSLINUX / name for name in ("ldlinux.c32", *modules)}
-        files["isolinux/isolinux.bin"] = ISOLINUX
-        if config:
-            files["isolinux/isolinux.cfg"] = config.encode()
-        options = ("-b", "isolinux/isolinux.bin", "-c", "isolinux/boot.cat", "-no-emul-boot")
-        load = ("-boot-load-size", "4", "-boot-info-table")
-        return ("--boot", "menu", "--iso", bench.iso(files, *options, *load))
+        files: dict[str, bytes | Path] = {"vmlinuz": bench.extract(NETBOOT, "/install.amd/vmlinuz", "vmlinuz")}
+        config = "DEFAULT one\nLABEL one\n KERNEL /vmlinuz\n APPEND"
+        if script:
+            files["initrd"] = make_initrd(bench, script)
+            config += " initrd=/initrd"
+        return _isolinux(bench, config + "\n", files)
 
     return plant
+
+
+def on_serial(script: str) -> Plant:
+    """A kernel whose initrd does `script`, started directly: its console is the serial one."""
+
+    def plant(bench: Bench) -> tuple[str, ...]:
+        kernel = bench.extract(NETBOOT, "/install.amd/vmlinuz", "vmlinuz")
+        menu = b"menuentry 'Install' {\n linux /vmlinuz quiet\n initrd /initrd\n}\n"
+        files: dict[str, bytes | Path] = {
+            "vmlinuz": kernel,
+            "initrd": make_initrd(bench, script),
+            "boot/grub/grub.cfg": menu,
+        }
+        return ("--iso", bench.iso(files))
+
+    return plant
+
+
+def make_initrd(bench: Bench, script: str) -> bytes:
+    """Give debian-installer's RAM disk with `script` for its first program."""
+    initrd = bench.extract(NETBOOT, "/install.amd/initrd.gz", "initrd.gz").read_bytes()
+    init = bench.folder / "own/init"
+    init.parent.mkdir(exist_ok=True)
+    init.write_text(f"#!/bin/sh\n{script}\n")
+    init.chmod(0o755)
+    made = subprocess.run(
+        ["cpio", "--quiet", "-o", "-H", "newc"], cwd=init.parent, input=b"init\n", capture_output=True, check=True
+    )
+    return initrd + b"\0" * (-len(initrd) % 4) + made.stdout
 
 
 def kernel_alone(bench: Bench) -> tuple[str, ...]:
@@ -229,7 +272,44 @@ _SILENT = arguments(
 _FILL = "cat /dev/urandom > /target/full;"
 _OTHER_KEY = {"echo '>>build_public_key<<'": "echo nobody"}
 _OTHER_ROOT = f"sed -i s/root=UUID=/root=UUID=0/ {_BOOT_CONFIG};"
+_WAIT = "sleep 100000"
+_BOX = r"""
+clear
+echo '  +-------------------------------+'
+echo '  | Erase all data on /dev/vda?   |'
+echo '  |                               |'
+echo '  |     <Yes>          <No>       |'
+echo '  +-------------------------------+'
+"""
+_LOST_ROOT = r"""
+n=0; while [ $n -lt 70 ]; do n=$((n + 1)); echo ":: running early hook $n"; done
+echo "ERROR: Failed to mount 'UUID=6f3c1b2a' on real root"
+echo 'You are now being dropped into an emergency shell.'
+echo "sh: can't access tty; job control turned off"
+printf '[rootfs ]# '
+"""
+_RETRIES = "while :; do echo 'No reply from 10.0.2.2, retrying in 5 seconds...'; sleep 5; done"
+_SPINS = """
+while :; do
+  echo "install: could not reach the package source, trying again"
+  n=0; while [ $n -lt 20000 ]; do n=$((n + 1)); done
+done
+"""
+_BAD_ANSWER = "ERROR: answer file, line 3: unknown keyword 'langauge'"
+_BROKEN_IN_TWO = r"""
+echo ' ┌─────────────────────────┤ Error ├──────────────────────────┐'
+echo ' │ The installer met a problem: the kickstart file could not  │'
+echo ' │ be found where the boot arguments say.                     │'
+echo ' └─────────────────────────────────────────────────────────────┘'
+"""
+_DENIES = "echo 'sshd: ALL' > /target/etc/hosts.deny;"
+_STRANGE = "echo 'KexAlgorithms sntrup761x25519-sha512@openssh.com' > /target/etc/ssh/sshd_config.d/own.conf;"
+_PASSWORDS = "echo 'PubkeyAuthentication no' > /target/etc/ssh/sshd_config.d/own.conf;"
+_NO_NETWORK = "ln -sf /dev/null /target/etc/systemd/system/networking.service;"
+_NO_DATA = "echo 'UUID=6f3c1b2a-0000-4000-8000-000000000000 /data ext4 defaults 0 2' >> /target/etc/fstab;"
+_OFF = "ln -sf /lib/systemd/system/poweroff.target /target/etc/systemd/system/default.target;"
 _SYSLINUX = ("/usr/lib/syslinux/modules/bios/vesamenu.c32",)
+_ISOLINUX = (str(ISOLINUX), str(SYSLINUX / "ldlinux.c32"))
 
 FAULTS: tuple[Fault, ...] = (
     # Firmware and boot loaders.
@@ -258,6 +338,15 @@ FAULTS: tuple[Fault, ...] = (
     Fault("cut-initrd", "no-initrd", cut_initrd, "none that it can use"),
     Fault("silent-no-initrd", "no-initrd", silent_kernel, "unknown-block(0,0)"),
     Fault("arm-no-initrd", "no-initrd", kernel_alone, "unknown-block(0,0)", arch="aarch64"),
+    # What is said on the screen only, or in others' words.
+    Fault("screen-no-initrd", "no-initrd", on_screen(""), "unknown-block(0,0)", needs=_ISOLINUX, quick=True),
+    Fault("screen-init-ends", "kernel-panic", on_screen("sleep 1; exit 1"), "first program", needs=_ISOLINUX),
+    Fault("screen-question", "question", on_screen(_BOX + _WAIT), "question", needs=_ISOLINUX),
+    Fault("screen-no-root", "emergency-shell", on_screen(_LOST_ROOT + _WAIT), "dropped into", needs=_ISOLINUX),
+    Fault("server-silent", "answer-not-fetched", on_serial(_RETRIES), "did not fetch"),
+    Fault("installer-spins", "answer-not-fetched", on_serial(_SPINS), "did not fetch"),
+    Fault("refuses-and-ends", "answer-refused", tiny(SHUTDOWN, _BAD_ANSWER), "unknown keyword", quick=True),
+    Fault("kickstart-missing", "answer-not-fetched", on_serial(_BROKEN_IN_TWO + _WAIT), "could not be found"),
     # The real debian-installer.
     Fault("open-question", "question", answers(NETBOOT, "localisation.cfg", _OPEN), "Select a language"),
     Fault(
@@ -282,6 +371,12 @@ FAULTS: tuple[Fault, ...] = (
     Fault("no-root", "emergency-shell", late(MADE, _OTHER_ROOT), "does not exist"),
     Fault("system-resets", "loop", late(MADE, f"echo reboot > {_BOOT_CONFIG};"), "restarted"),
     Fault("installs-again", "loop", both(late(MADE, _NO_LOADER), arguments(MADE, _RESTARTS)), "restarted into itself"),
+    Fault("ssh-denied", "no-ssh", late(MADE, _DENIES), "SSH port does not answer"),
+    Fault("ssh-strange", "no-ssh", late(MADE, _STRANGE), "breaks off"),
+    Fault("ssh-passwords", "key-refused", late(MADE, _PASSWORDS), "refused this build's key"),
+    Fault("system-no-network", "no-network", late(MADE, _NO_NETWORK), "has no network"),
+    Fault("system-no-data", "emergency-shell", late(MADE, _NO_DATA), "emergency"),
+    Fault("system-off", "guest-gone", late(MADE, _OFF), "switched itself off"),
     Fault("no-ssh", "no-ssh", late(MADE, "rm /target/usr/sbin/sshd;"), "SSH port does not answer"),
 )
 

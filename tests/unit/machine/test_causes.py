@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from osimager.machine.causes import RULES, Weight, find_last_word, find_rule, find_title, outranks
+from osimager.machine.causes import PANIC, RULES, Weight, find_last_word, find_rule, find_title, join_framed, outranks
 
 LINES = [
     ("Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)", "no-initrd"),
@@ -144,6 +144,75 @@ LINES = [
     ("device (ens3): state change: ip-config -> failed (reason 'ip-config-unavailable')", "no-network"),
     ("curl: (7) Failed to connect to 10.0.2.2 port 80: Connection refused", "no-network"),
     ("Do you want to continue? [y/N]", "question"),
+    # Linux, by architecture; the BSDs' debuggers; systemd's core/main.c; Anaconda's first program of EL 5 and 6.
+    ("[    1.9] Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000004", "wrong-cpu"),
+    ("[    1.9] BUG: kernel NULL pointer dereference, address: 0000000000000008", "kernel-panic"),
+    ("[    1.9] BUG: unable to handle page fault for address: ffffa0c1", "kernel-panic"),
+    ("ddb{0}> ", "kernel-panic"),
+    ("systemd[1]: Freezing execution.", "halted"),
+    ("[!!!!!!] Failed to mount API filesystems.", "halted"),
+    ("you may safely reboot your system", "halted"),
+    # blivet and its forerunner, FreeBSD's and OpenBSD's ffs.
+    ("Unable to allocate requested partition scheme.", "disk-full"),
+    ("Could not allocate requested partitions: Partitioning failed", "disk-full"),
+    ("/mnt: write failed, filesystem is full", "disk-full"),
+    ("The disk sda (4 GiB) is too small.", "disk-full"),
+    # Answers, in other installers' words.
+    ("Unable to get a response file", "answer-not-fetched"),
+    ("could not download answer file from http://10.0.2.2:1/x", "answer-not-fetched"),
+    ("Answer file could not be read: /mnt/answers", "answer-not-fetched"),
+    ("ERROR: answer file, line 3: unknown keyword 'langauge'", "answer-refused"),
+    ("line 12 of the response file: no such option", "answer-refused"),
+    ("The kickstart configuration is not valid", "answer-refused"),
+    ("cannot parse the answer file", "answer-refused"),
+    ("Error in unattend.xml: unexpected element", "answer-refused"),
+    # OpenBSD's install.sub, Proxmox VE.
+    ('Question has no answer in response file: "password for root account?"', "question"),
+    ("failed; check /tmp/ai/ai.log, non-interactive mode aborted", "installer-error"),
+    ("Installation aborted - unable to continue (type exit or CTRL-D to reboot)", "installer-error"),
+    ("install exited abnormally -- received signal 11", "installer-error"),
+    # Windows' boot manager, syslinux' gptmbr, BIOSes; iPXE.
+    ("An operating system wasn't found. Try disconnecting any drives that don't", "no-bootable-medium"),
+    ("Missing OS", "no-bootable-medium"),
+    ("Reboot and Select proper Boot device", "no-bootable-medium"),
+    ("http://10.0.2.2/boot.ipxe... Connection timed out (https://ipxe.org/4c0a6092)", "boot-loader"),
+    # GRUB's kern/dl.c, mm.c and boot.S, ldlinux.elf, shim, systemd-boot.
+    ("error: invalid arch-independent ELF magic.", "boot-loader"),
+    ("alloc magic is broken at 0x7ff0b0a0: 0", "boot-loader"),
+    ("GRUB Hard Disk Error", "boot-loader"),
+    ("Booting kernel failed: Invalid argument", "boot-loader"),
+    ("Invalid or corrupt kernel image.", "boot-loader"),
+    ("start_image() returned Not Found", "boot-loader"),
+    ("Failed to open \\EFI\\BOOT\\grubx64.efi - Not Found", "boot-loader"),
+    ("Failed to execute Arch Linux (\\vmlinuz-linux): Not Found", "boot-loader"),
+    ("Error loading \\EFI\\Linux\\linux.efi: Not found", "boot-loader"),
+    # mkinitcpio, NixOS, EL 5 and 6, sysvinit, live-boot, FreeBSD.
+    ("You are now being dropped into an emergency shell.", "emergency-shell"),
+    ("An error occurred in stage 1 of the boot process, which must mount the", "emergency-shell"),
+    ("*** Dropping you to a shell; the system will reboot", "emergency-shell"),
+    ("[  OK  ] Reached target Emergency Mode.", "emergency-shell"),
+    ("(or type Control-D to continue): ", "emergency-shell"),
+    ("/dev/vda1: UNEXPECTED INCONSISTENCY; RUN fsck MANUALLY.", "emergency-shell"),
+    ("Enter full pathname of shell or RETURN for /bin/sh: ", "emergency-shell"),
+    # busybox' wget, dracut's ifup, iputils.
+    ("wget: bad address 'deb.debian.org'", "no-network"),
+    ("dracut: Warning: dhcp for interface ens3 failed", "no-network"),
+    ("connect: No route to host", "no-network"),
+    # Media that end too soon.
+    ("[   40.1] SQUASHFS error: Unable to read page, block 1f, size 2a", "medium-damaged"),
+    ("[   40.1] I/O error, dev sr0, sector 120 op 0x0:(READ) flags 0x80700", "medium-damaged"),
+    # systemd's jobs, dracut's initqueue.
+    ("[ ***  ] A start job is running for /dev/disk/by-uuid/6f3c (50s / no limit)", "no-root"),
+    ("dracut-initqueue[300]: Warning: dracut-initqueue: timeout, still waiting for", "no-root"),
+    # whiptail, dialog, newt, urwid, debconf, cryptsetup, Alpine.
+    ("       <Yes>                  <No>", "question"),
+    ("   │            <  OK  >            │", "question"),
+    ("   │      │ Retry │    │ Back │     │", "question"),
+    ("[ Done       ]", "question"),
+    ("Package configuration", "question"),
+    ("*** sshd_config (Y/I/N/O/D/Z) [default=N] ?", "question"),
+    ("Please unlock disk vda3_crypt: ", "question"),
+    ("Which disk(s) would you like to use? (or '?' for help or 'none') [none]", "question"),
 ]
 
 
@@ -184,6 +253,20 @@ def test_line_names_its_cause(line: str, cause: str) -> None:
         'BdsDxe: failed to load Boot0001 "UEFI QEMU HARDDISK" from PciRoot(0x0)/Pci(0x4,0x0): Not Found',
         "EFI stub: Loaded initrd from LINUX_EFI_INITRD_MEDIA_GUID device path",
         "[    0.91] Initramfs unpacking failed: junk within compressed archive",  # padding: it goes on
+        "*** An error occurred during the file system check.",  # the shell that follows tells
+        "[  OK  ] Started Getty on tty1.",
+        "[ OK ] Mounting root file system",
+        "[ ***  ] A start job is running for /dev/disk/by-uuid/6f3c (12s / no limit)",
+        "[ ***  ] A start job is running for Wait for Network (50s / no limit)",
+        "kickstart file is valid",
+        "Retrieving the answer file from http://10.0.2.2:1/x",
+        "Reading answers from the seed",
+        "Select and install software",
+        "traps: python3[312] general protection fault ip:7f00",
+        "Stopped target Rescue Mode",
+        "Press any key to enter the menu",
+        "error: no suitable video mode found.",
+        "<Tab>/<Alt-Tab> between elements   |  <Space> selects   |  <F12> next screen",
     ],
 )
 def test_ordinary_line_names_nothing(line: str) -> None:
@@ -201,6 +284,17 @@ def test_what_a_guest_may_survive_proves_no_more_than_that(line: str, weight: We
     rule = find_rule(line)
     assert rule is not None
     assert rule.weight is weight
+
+
+def test_program_that_ended_is_told_from_other_panics() -> None:
+    ended, other = (
+        find_rule("Kernel panic - not syncing: Attempted to kill init!"),
+        find_rule("Kernel panic - not syncing"),
+    )
+    assert ended is not None
+    assert other is PANIC
+    assert ended.cause == other.cause
+    assert ended.hint != other.hint
 
 
 def test_every_cause_is_one_word_and_says_what_to_do() -> None:
@@ -245,6 +339,7 @@ ERROR = [
         (ERROR, "Choose a mirror of the Debian archive: Architecture not supported"),
         ([" 3) [!] Installation source", "    (Error setting up software source)"], "Installation source"),
         (["  ┌─── [!!] Partition disks ───"], "Partition disks"),
+        (["  ┌────┤ Configuring tzdata ├────┐", "  │ Area:   │", "  │  <Ok>   │"], "Configuring tzdata"),
         ([*TEXT, *NEWT], "Configure the keyboard"),
         (["nothing", "of that kind"], ""),
     ],
@@ -265,3 +360,20 @@ def test_last_word_of_a_guest_is_the_most_telling_final_one() -> None:
     assert (rule.cause, rule.weight) == ("no-initrd", Weight.FINAL)
     assert line == said[1]
     assert find_last_word(["No space left on device"]) is None
+    ended = find_last_word(["[!!] Partition disks", "No space left on device"], proving=(Weight.DIALOG,))
+    assert ended is not None
+    assert ended[0].cause == "disk-full"
+
+
+def test_what_a_frame_has_broken_in_two_is_joined() -> None:
+    joined, before = "", ""
+    for row, expected in [
+        ("  │ The kickstart file could not  │░", ""),
+        ("  │ be found.                     │░", "The kickstart file could not be found."),
+        ("  │                               │░", ""),
+        ("  │     <Go Back>                 │░", ""),
+        ("a line without a frame", ""),
+        ("  │ another                       │", ""),
+    ]:
+        joined, before = join_framed(before, row)
+        assert joined == expected

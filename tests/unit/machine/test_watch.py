@@ -173,12 +173,24 @@ def test_still_screen_before_any_kernel_is_named_though_the_processor_is_busy(re
     assert cause_of(thinker.diagnose(100, Load(1.0))) == cause
 
 
+def test_disk_whose_loader_waits_has_no_menu_to_choose_from() -> None:
+    thinker = feed((2, ScreenChanged("a", cells=400)), (5, DiskActivity(300_000, 0)), ladder=SYSTEM)
+    assert cause_of(thinker.diagnose(100, Load(1.0))) == "boot-loader"
+
+
 def test_menu_that_counts_down_is_left_alone() -> None:
     thinker = feed((5, serial("Use the arrow keys to change the selection.")))
     for second in range(10, 300, 5):
         thinker.feed(ScreenChanged("a", cells=1), second)
         assert thinker.diagnose(second + 1, Load(1.0)) is None
-    assert cause_of(thinker.diagnose(360, Load(1.0))) == "boot-menu"
+    assert cause_of(thinker.diagnose(386, Load(1.0))) == "boot-menu"
+
+
+def test_menu_that_goes_on_after_a_minute_without_a_word_is_left_alone() -> None:
+    """isolinux with a prompt: CentOS 5's TIMEOUT is 600, and is shown nowhere."""
+    thinker = feed((5, serial("boot: ")))
+    assert thinker.diagnose(70, Load(1.0)) is None
+    assert cause_of(thinker.diagnose(96, Load(1.0))) == "boot-menu"
 
 
 def test_menu_is_no_cause_any_more_once_a_kernel_runs() -> None:
@@ -209,6 +221,55 @@ def test_job_that_counts_down_is_waited_for() -> None:
         assert thinker.diagnose(second + 1, Load(0.01)) is None
 
 
+def test_job_without_a_limit_is_not_waited_for() -> None:
+    job = "[ ***  ] (1 of 2) A start job is running for /dev/disk/by-uuid/6f3c ({}s / no limit)"
+    thinker = feed((5, serial(KERNEL)), ladder=SYSTEM)
+    for second in range(10, 60, 10):
+        thinker.feed(serial(job.format(second)), second)
+        assert thinker.diagnose(second + 1, Load(0.01)) is None
+    assert cause_of(thinker.diagnose(96, Load(0.01))) == "no-root"
+
+
+def test_next_try_in_so_many_seconds_is_no_countdown_when_it_comes_again() -> None:
+    thinker = feed((5, serial(KERNEL)))
+    for second in range(10, 110, 5):
+        thinker.feed(serial("No reply from 10.0.2.2, retrying in 5 seconds..."), second)
+        assert thinker.diagnose(second + 1, Load(0.02)) is None
+    assert cause_of(thinker.diagnose(111, Load(0.02))) == "answer-not-fetched"
+
+
+@pytest.mark.parametrize(("before", "cause"), [((), "answer-not-fetched"), (((9, AnswerFetched("ks.cfg")),), "loop")])
+def test_busy_guest_that_only_repeats_what_failed_is_stuck(before: tuple[tuple[float, Event], ...], cause: str) -> None:
+    thinker = feed((5, serial(KERNEL)), *before)
+    for second in range(10, 110):
+        assert thinker.diagnose(second, Load(0.9)) is None
+        thinker.feed(serial(f"[   {second}.000001] attempt {second}: no answer, trying again"), second)
+    assert cause_of(thinker.diagnose(112, Load(0.9))) == cause
+    assert thinker.diagnose(145, Load(0.9)) is None
+
+
+def test_what_both_consoles_say_is_no_repetition() -> None:
+    said = [f"device {letter} failed" for letter in "abcdefghijkl"]
+    thinker = feed((5, serial(KERNEL)), *((10, serial(line)) for line in said))
+    for line in said:
+        thinker.feed(OutputLine("screen", line), 100)
+    assert thinker.diagnose(112, Load(0.9)) is None
+
+
+def test_failure_that_is_said_round_after_round_is_named_by_its_text() -> None:
+    thinker = feed((5, serial(KERNEL)))
+    for second in range(10, 60, 3):
+        for line in ("Sending discover...", "udhcpc: no lease, failing", "sleeping", "waking", "trying again"):
+            thinker.feed(serial(line), second)
+    assert cause_of(thinker.diagnose(60, Load(0.02))) == "no-network"
+
+
+def test_text_that_a_frame_breaks_in_two_is_read() -> None:
+    rows = ("│ The installer met a problem: the kickstart file could not  │", "│ be found.   │", "│   <Ok>   │")
+    thinker = feed((5, serial(KERNEL)), *((10, serial(row)) for row in rows))
+    assert cause_of(thinker.diagnose(56, Load(0.0))) == "answer-not-fetched"
+
+
 def test_installer_without_a_word_is_named_by_how_far_it_came() -> None:
     """Graphical, nothing on serial: the processor's registers, the answer server and the disk's counters tell."""
     thinker = feed((5, ScreenChanged("a", cells=900)), (20, ProofOfLife(Proof.KERNEL)), (40, AnswerFetched("ks.cfg")))
@@ -237,6 +298,27 @@ def test_system_that_answers_no_ssh_is_named() -> None:
     assert cause_of(lost.diagnose(136, Load(0.02))) == "no-network"
 
 
+def test_server_that_breaks_off_is_no_missing_network() -> None:
+    tries = [(30 + second, ConnectionTried("broken-off", "no kex")) for second in range(110)]
+    thinker = feed((5, serial(KERNEL)), (10, ConnectionTried("no-banner")), *tries[:100], ladder=SYSTEM)
+    assert thinker.diagnose(129, Load(0.5)) is None
+    found = thinker.diagnose(131, Load(0.5))
+    assert cause_of(found) == "no-ssh"
+    assert "no kex" in str(found)
+    once = feed((5, serial(KERNEL)), tries[0], ladder=SYSTEM)  # it may have hung
+    assert once.diagnose(200, Load(0.5)) is None
+    assert cause_of(once.diagnose(200, Load(0.01))) == "no-ssh"
+
+
+def test_server_that_keeps_silent_after_too_many_tries_has_refused_the_key() -> None:
+    """OpenSSH 9.8, PerSourcePenalties."""
+    kinds = ("key-refused", "broken-off", "no-banner")
+    tries = ((30 + second, ConnectionTried(kinds[second % 3])) for second in range(61))
+    assert cause_of(feed((5, serial(KERNEL)), *tries, ladder=SYSTEM).diagnose(91, Load(0.5))) == "key-refused"
+    gone = feed((30, ConnectionTried("key-refused")), (60, ConnectionTried("refused")), ladder=SYSTEM)
+    assert gone.diagnose(95, Load(0.5)) is None
+
+
 def test_system_that_let_us_in_may_rest_and_ask_but_not_panic() -> None:
     thinker = feed((5, serial(KERNEL)), (30, ConnectionTried("open")), ladder=SYSTEM)
     thinker.feed(serial("[!!] Select a language"), 40)
@@ -251,7 +333,7 @@ def test_system_that_let_us_in_may_rest_and_ask_but_not_panic() -> None:
 )
 def test_command_that_a_loader_lacks_and_does_not_boot_with_hides_nothing(after: str, cause: str) -> None:
     thinker = feed((5, serial("error: can't find command `load_video'.")), (6, serial(after)))
-    assert cause_of(thinker.diagnose(60, Load(1.0))) == cause
+    assert cause_of(thinker.diagnose(97, Load(1.0))) == cause
 
 
 def test_typing_holds_the_clock() -> None:
@@ -283,6 +365,8 @@ def test_medium_that_boots_once_more_is_an_installer_in_a_loop() -> None:
 def test_refused_key_is_named_after_a_minute() -> None:
     refused = ConnectionTried("key-refused")
     thinker = feed((10, refused), (20, refused), (69, serial("x")))
+    assert thinker.diagnose(75, Load(1.0)) is None  # twice: a guest that crawls
+    thinker = feed((10, refused), (20, refused), (30, refused), (69, serial("x")))
     assert thinker.diagnose(69, Load(1.0)) is None
     assert cause_of(thinker.diagnose(71, Load(1.0))) == "key-refused"
 

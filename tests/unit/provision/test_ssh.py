@@ -217,6 +217,28 @@ async def test_waits_until_sshd_listens_and_accepts_this_key(env: Env, seen: See
     assert set(outcomes) >= {"refused", "key-refused", "open"}
 
 
+@pytest.mark.parametrize("said", [b"SSH-2.0-none\r\n", b"HTTP/1.1 400 Bad Request\r\n"])
+async def test_server_that_breaks_off_is_told_from_one_that_is_not_there(said: bytes, env: Env) -> None:
+    async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(said)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    endpoint = Endpoint(*server.sockets[0].getsockname())
+
+    async def connect() -> None:
+        async with open_ssh(endpoint, Access(user="x"), make_key(env), env):
+            raise AssertionError
+
+    async with server, asyncio.timeout(20), asyncio.TaskGroup() as group:
+        tried = group.create_task(env.bus.wait_for(ConnectionTried, lambda _tried: True))
+        await asyncio.sleep(0)
+        task = group.create_task(connect())
+        assert (await tried).outcome == "broken-off"
+        task.cancel()
+
+
 async def test_another_host_key_than_before_is_refused(sshd: Sshd, env: Env) -> None:
     async with asyncio.timeout(20), asyncio.TaskGroup() as group:
         refused = group.create_task(env.bus.wait_for(ConnectionTried, lambda tried: tried.outcome == "key-refused"))
