@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from osimager.aio import in_thread
@@ -24,6 +25,7 @@ from osimager.holes import OF_BUILD, hole, name_holes
 from osimager.machine.host import find_processor, inspect_host
 from osimager.machine.keyboard import check_keys
 from osimager.machine.tpm import find_swtpm
+from osimager.media.store import IsoStore
 from osimager.paths import Places
 from osimager.plan.digests import Outside, Protect, make_digest, make_keys, to_plain
 from osimager.plan.facts import HostFacts
@@ -35,7 +37,7 @@ from osimager.registry.names import make_id
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """What RESOLVE gives: the plan, the configuration it came from, this host, how digests hold secrets, and what
-    they cover beside the plan.
+    they cover beside the plan. `load_steps` reads the configuration's steps once more.
     """
 
     plan: BuildPlan
@@ -43,6 +45,7 @@ class Prepared:
     host: HostFacts
     protect: Protect
     outside: Outside
+    load_steps: Callable[[], tuple[Step, ...]]
 
 
 def resolve_configuration(asked: BuildRequest, places: Places, lookups: Lookups) -> tuple[Catalog, Configuration]:
@@ -75,7 +78,12 @@ async def prepare(asked: BuildRequest, env: Env) -> Prepared:
         project=asked.project,
         places=env.places,
     )
-    steps = make_steps(configuration, catalog, asked, env.places, is_secret=lambda text: env.masker.mask(text) != text)
+
+    def load_steps(asked: BuildRequest) -> tuple[Step, ...]:
+        masked = env.masker.mask
+        return make_steps(configuration, catalog, asked, env.places, is_secret=lambda text: masked(text) != text)
+
+    steps = load_steps(asked)
     if asked.first_made is not None and asked.first_made > len(steps) + 1:  # one more: all steps' layers are kept
         what = f"there is no step {asked.first_made} to make anew: this build has {len(steps)}"
         raise UsageError(what, hint="`osimager plan` lists them")
@@ -99,7 +107,14 @@ async def prepare(asked: BuildRequest, env: Env) -> Prepared:
         lookups.learn(answer.text)
     for value in plan.defs:
         lookups.learn(value.text)
-    return Prepared(plan, configuration, host, lookups.protect, _look_outside(host))
+    return Prepared(
+        plan=plan,
+        configuration=configuration,
+        host=host,
+        protect=lookups.protect,
+        outside=await _look_outside(host, env),
+        load_steps=lambda: load_steps(dataclasses.replace(asked, steps=())),
+    )
 
 
 def check_boot_command(configuration: Configuration) -> None:
@@ -108,12 +123,14 @@ def check_boot_command(configuration: Configuration) -> None:
     check_keys(name_holes("".join(configuration.sections.installer.boot_command)), where)
 
 
-def _look_outside(host: HostFacts) -> Outside:
-    """Describe the firmware's files (by name, size and time: they are large), the seal's script and the processor."""
+async def _look_outside(host: HostFacts, env: Env) -> Outside:
+    """Describe the firmware's files, by their content wherever they lie, the seal's script and the processor."""
     files = () if host.firmware is None else (host.firmware.code, host.firmware.variables)
-    described = [(path, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    store = IsoStore(env.places)  # it remembers what it has hashed: those of arm64 are large
     return Outside(
-        firmware=make_digest(described), seal=make_digest(read_seal_script()), processor=make_digest(find_processor())
+        firmware=make_digest([await store.digest_of(path) for path in files]),
+        seal=make_digest(read_seal_script()),
+        processor=make_digest(find_processor()),
     )
 
 
@@ -151,11 +168,11 @@ def _output(asked: BuildRequest, configuration: Configuration, env: Env) -> Outp
     )
 
 
-def plan_to_json(prepared: Prepared, mask: Protect, layers: object = ()) -> dict[str, object]:
+def plan_to_json(prepared: Prepared, mask: Protect, layers: object = (), *, image: object = None) -> dict[str, object]:
     """Give the plan as `docs/contracts.md` defines it: plain data, each text masked, this build's values named.
 
-    `layers` is what `forecast` gives. `digests` are what is known before FETCH: of each input of a stage (empty: FETCH
-    brings it), and, where all inputs are known, the stage's own.
+    `layers` and `image` are what `forecast` gives. `digests` are what is known before FETCH: of each input of a stage
+    (empty: FETCH brings it), and, where all inputs are known, the stage's own.
     """
     plan = to_plain(prepared.plan, mask)
     assert isinstance(plan, dict)
@@ -165,5 +182,6 @@ def plan_to_json(prepared: Prepared, mask: Protect, layers: object = ()) -> dict
         "warnings": to_plain(prepared.configuration.warnings, mask),
         "host": to_plain(prepared.host.accelerator),
         "layers": to_plain(layers, mask),
+        "image": to_plain(image, mask),
         "digests": to_plain(make_keys(prepared.plan, None, prepared.outside, prepared.protect)),
     }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
+from osimager.aio import in_thread
 from osimager.build.credentials import make_credentials
 from osimager.build.install import install, open_seed
 from osimager.build.layering import Base, BuildLayers, open_layers
@@ -12,6 +14,7 @@ from osimager.build.prepare import Prepared
 from osimager.build.publish import Made, publish
 from osimager.build.request import CacheUse
 from osimager.build.stages import Recorder
+from osimager.build.steps import check_inputs
 from osimager.build.trial import Trial, verify
 from osimager.build.unchanged import find_unchanged
 from osimager.env import Env
@@ -54,7 +57,8 @@ async def run_build(prepared: Prepared, use: CacheUse, rig: Rig, env: Env, rec: 
             guest = await rec.enter(Stage.CONNECT, on, open_guest(plan, base, running, env, failing=rig.failing))
             machine = running.machine
             way = Way(machine.endpoint, plan.access, base.credentials.key, guest.host_key)
-            deadline_s, keep = plan.deadline_s(Stage.PROVISION), layers.keeping(machine)
+            deadline_s = plan.deadline_s(Stage.PROVISION)
+            keep = _keeping(layers.keeping(machine), prepared, after=base.steps)
             steps = run_steps(plan.steps, guest, env, deadline_s=deadline_s, way=way, done=base.steps, keep=keep)
             await rec.run(Stage.PROVISION, steps)
             sealed = await rec.run(Stage.SEAL, seal(plan.seal, guest, env))
@@ -66,6 +70,20 @@ async def run_build(prepared: Prepared, use: CacheUse, rig: Rig, env: Env, rec: 
             rec.skip([Stage.VERIFY], "not asked for")
         made = Made(plan=plan, media=media, keys=keys, image=image)
         return await rec.run(Stage.PUBLISH, publish(made, rec, env))
+
+
+def _keeping(
+    keep: Callable[[int], Awaitable[None]], prepared: Prepared, *, after: int
+) -> Callable[[int], Awaitable[None]]:
+    """Give `keep` for what the steps beyond the first `after` leave, each held against what it was to depend on."""
+
+    async def checked(done: int) -> None:
+        if done > after and prepared.plan.steps[done - 1].inputs:
+            now = await in_thread(prepared.load_steps)
+            check_inputs(prepared.plan.steps[done - 1], now[done - 1])
+        await keep(done)
+
+    return checked
 
 
 async def _install(

@@ -8,7 +8,7 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from glob import glob
 from pathlib import Path
 
@@ -19,22 +19,23 @@ from osimager.config.markers import as_text
 from osimager.config.sections import StepKind as Kind
 from osimager.config.sections import StepSection
 from osimager.config.settings import load_settings
-from osimager.errors import ConfigError, Place, raise_all
+from osimager.errors import ConfigError, Place, ProvisionError, raise_all
 from osimager.holes import find_holes
 from osimager.paths import Places, search_path
 from osimager.plan.model import Step, StepKind
 from osimager.provision.scripts import find_script, load_script, load_steps
 
 DEFAULT_PROFILE = "default"
-# Folders beside a playbook that Ansible reads by itself (its guide, "Sample directory layout"), `*_plugins` apart.
 # What Packer's Ansible provisioner tells a playbook of the build: those written for it ask for these.
 _PACKERS_VARIABLES = {"packer_build_name": "qemu", "packer_builder_type": "qemu"}
 
-_ANSIBLE_FOLDERS = (
-    *("roles", "tasks", "handlers", "templates", "files", "vars", "group_vars", "host_vars"),
-    *("library", "module_utils", "collections"),
+# What Ansible reads by itself beside a playbook (its guide, "Sample directory layout"), and what is installed for it.
+_ANSIBLE_READS = re.compile(
+    "roles|tasks|handlers|templates|files|vars|group_vars|host_vars|library|module_utils|collections|.*_plugins"
+    r"|ansible\.cfg|requirements\.ya?ml"
 )
-_ANSIBLE_SETTINGS = "ansible.cfg"
+# What opens a vault or a guest is no input: what is in it is one.
+_KEYS = re.compile(rb"(?m)(?:--(?:vault|private-key)|^\s*(?:vault|private_key)_)[^\s=]*\s*[= ]\s*\S+")
 _MOST_FILE_BYTES = 64 << 20
 
 
@@ -69,6 +70,16 @@ def _named_ansible(configuration: Configuration, asked: BuildRequest, places: Pl
     settings = asked.settings or load_settings(places)
     folder = Path(as_text(settings.osimager_defs.get("venv_dir")) or places.venvs)
     return folder / configuration.sections.venv / "bin/ansible-playbook"
+
+
+def check_inputs(step: Step, now: Step) -> None:
+    """Raise ProvisionError where what a step depends on is another `now` than when the plan was made: what the step
+    left may be neither's.
+    """
+    changed = sorted({text.rpartition(":")[0] for text in {*step.inputs} ^ {*now.inputs}})
+    if changed:
+        what = f"{', '.join(changed)} changed while the build ran, and the step {step.name} depends on it"
+        raise ProvisionError(what, where=step.origin, hint="say `osimager resume last`: it goes on before this step")
 
 
 def needs_ansible(steps: Sequence[Step]) -> bool:
@@ -122,7 +133,7 @@ class _Loader:
             kind=StepKind.SCRIPT,
             content=b"",
             origin=section.place,
-            environment=tuple(sorted(section.environment.items())),
+            environment=tuple(sorted(_without_holes(section.environment, section.place).items())),
             cache=section.cache,
             folder=section.folder,
             inputs=self.inputs(section.inputs, section.place),
@@ -167,16 +178,18 @@ class _Loader:
             raise ConfigError(
                 what, where=section.place, hint="hand it over as a variable: environment, or --extra-vars"
             )
+        environment = {**_PACKERS_VARIABLES, **dict(shared.environment), **variables}
+        words = (*arguments, *(value for name, value in environment.items() if name.startswith("ANSIBLE_")))
         return dataclasses.replace(
             shared,
             name=path.stem,
             kind=StepKind.ANSIBLE,
             content=_read(path, section.place),
             origin=Place(path),
-            environment=tuple(sorted({**_PACKERS_VARIABLES, **dict(shared.environment), **variables}.items())),
+            environment=tuple(sorted(_without_holes(environment, section.place).items())),
             arguments=arguments,
             program=self.program,
-            inputs=(*shared.inputs, *(_digest(each, path.parent) for each in _find_beside(path))),
+            inputs=(*shared.inputs, *(_digest(each, path.parent) for each in _find_read(path, words))),
         )
 
     def find(self, name: str, place: Place) -> Path:
@@ -246,6 +259,12 @@ def _text(text: str, place: Place) -> bytes:
     return text.encode()
 
 
+def _without_holes(environment: Mapping[str, str], place: Place) -> Mapping[str, str]:
+    for value in environment.values():
+        _text(value, place)
+    return environment
+
+
 def _read(path: Path, place: Place) -> bytes:
     try:
         if path.stat().st_size > _MOST_FILE_BYTES:
@@ -257,36 +276,63 @@ def _read(path: Path, place: Place) -> bytes:
         raise ConfigError(f"cannot read {path}: {exc.strerror}", where=place, hint="check the path") from exc
 
 
-def _find_beside(playbook: Path) -> list[Path]:
-    """Find what Ansible reads beside a playbook: its folders, its settings, and the files that the playbook names, or
-    one that it names.
+def _find_read(playbook: Path, words: Sequence[str]) -> list[Path]:
+    """Find what Ansible reads beside a playbook: its folders and settings, and what is named by the playbook, by those
+    settings, by the step's own `words`, or by a file that is named so.
     """
-    beside = sorted(playbook.parent.iterdir())
-    folders = [
-        each
-        for each in beside
-        if each.is_dir() and re.fullmatch("|".join((*_ANSIBLE_FOLDERS, ".*_plugins")), each.name)
-    ]
-    found = [each for each in beside if each.name == _ANSIBLE_SETTINGS]
-    unread = [playbook]
+    beside = sorted(each for each in playbook.parent.iterdir() if each != playbook)
+    found = [each for each in beside if _ANSIBLE_READS.fullmatch(each.name)]
+    unread = [(playbook.parent, " ".join(words).encode()), (playbook.parent, playbook.read_bytes())]
+    unread += [(playbook.parent, each.read_bytes()) for each in found if each.is_file()]
     while unread:
-        text = unread.pop().read_bytes()
-        named = [each for each in beside if each.is_file() and each not in (playbook, *found) and _is_named(each, text)]
-        found += named
-        unread += [each for each in named if each.stat().st_size <= _MOST_FILE_BYTES]
-    return [*folders, *found]
+        folder, text = unread.pop()
+        text = _KEYS.sub(b"", text)
+        named = [each for each in beside if _is_named(each, text)]
+        for each in (*named, *_find_paths(text, dict.fromkeys((playbook.parent, folder)), playbook)):
+            if any(each == one or one in each.parents for one in found):
+                continue
+            found.append(each)
+            if each.is_file() and each.stat().st_size <= _MOST_FILE_BYTES:
+                unread.append((each.parent, each.read_bytes()))
+    return found
+
+
+def _find_paths(text: bytes, folders: Iterable[Path], playbook: Path) -> Iterator[Path]:
+    """Give what a text names with a slash in it, relative to one of `folders`; what holds the playbook is too much."""
+    for word in sorted(set(re.findall(rb"[\w.+/\x80-\xff-]*/[\w.+/\x80-\xff-]*", text))):
+        for folder in folders:
+            path = folder / os.fsdecode(word.strip(b"/"))
+            plain = Path(os.path.normpath(path))
+            # Path.exists raises for a name that is too long.
+            if plain not in (playbook, *playbook.parents) and os.path.exists(path):  # noqa: PTH110
+                yield path
 
 
 def _is_named(path: Path, text: bytes) -> bool:
-    return re.search(rb"(?<![\w.-])" + re.escape(os.fsencode(path.name)) + rb"(?![\w-])", text) is not None
+    """Tell whether a text names what lies beside it: a folder only as a whole value, since its name may be any word."""
+    name = re.escape(os.fsencode(path.name))
+    if path.is_dir():
+        return re.search(rb"[:=\[,-]\s*[\"']?" + name + rb"[\"']?\s*([,}\]#\n]|$)", text) is not None
+    return re.search(rb"(?<![\w.-])" + name + rb"(?![\w-])", text) is not None
 
 
 def _digest(path: Path, base: Path) -> str:
     """Give `NAME:sha256`; a folder's is taken over all its files, with their names and whether they are programs."""
     digest = hashlib.sha256()
-    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+    for file in _files_of(path) if path.is_dir() else [path]:
         if file.is_file() and not re.search(r"__pycache__|\.pyc$", str(file)):
             about = f"{file.relative_to(path.parent)}\0{file.stat().st_size}\0{file.stat().st_mode & 0o111}\0"
             digest.update(about.encode(errors="surrogateescape"))
-            digest.update(file.read_bytes())
+            with file.open("rb") as content:
+                hashlib.file_digest(content, lambda: digest)
     return f"{path.relative_to(base) if path.is_relative_to(base) else path}:{digest.hexdigest()}"
+
+
+def _files_of(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """Give all that lies in `folder` and below, links followed, but for one that leads back to where it lies."""
+    real = folder.resolve()
+    for each in sorted(folder.iterdir()) if real not in above else ():
+        if each.is_dir():
+            yield from _files_of(each, (*above, real))
+        else:
+            yield each

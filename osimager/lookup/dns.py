@@ -25,6 +25,8 @@ def find_addresses(
 ) -> tuple[str, ...]:
     """Give the IPv4 addresses of `host`, else its IPv6 ones, none where it has neither; an address is its own.
 
+    They are in order: servers take turns with the first of several, and what is made of it is to be the same tomorrow.
+
     `servers` are addresses, with `:PORT` or `[…]:PORT` where it is not 53; without any, the system's are asked. A name
     with a dot is tried as it is first, then in each domain of `search`; one without the other way round.
 
@@ -63,7 +65,7 @@ def _ask(host: str, kind: str, servers: Sequence[str], search: Sequence[str], de
         raise ConfigError("this host has no DNS servers", hint="name some under `dns` in the location") from None
     except (dns.exception.DNSException, UnicodeError) as exc:
         raise ConfigError(f"{host!r} cannot be looked up: {type(exc).__name__}", hint="check the name") from None
-    return tuple(record.to_text().rstrip(".") for record in answer)
+    return tuple(sorted(record.to_text().rstrip(".") for record in answer))
 
 
 def _nameserver(server: str) -> Nameserver:

@@ -1,7 +1,7 @@
 """The shared cache of ISOs, by digest, and what is remembered of files that were hashed before.
 
 `isos/sha256/DIGEST.iso` with a `DIGEST.json` beside it that says where it came from; `isos/partial/` holds downloads
-under way; `isos/locks/` their locks; `isos/hashed.json` digests by device, inode, size and time. It knows no network.
+under way; `isos/locks/` their locks; `isos/hashed.json` digests by device, inode, size and times. It knows no network.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from osimager import kept
 from osimager.aio import in_thread
-from osimager.errors import MediaError, Place
+from osimager.errors import MediaError, Place, PrerequisiteError
 from osimager.paths import Places
 
 _BLOCK = 1 << 20
@@ -119,7 +119,7 @@ class IsoStore:
             path.unlink(missing_ok=True)
 
     async def digest_of(self, path: Path, on_progress: Callable[[int, int], None] | None = None) -> str:
-        """Give the SHA-256 of `path`, hashed once and remembered by device, inode, size and time.
+        """Give the SHA-256 of `path`, hashed once and remembered by device, inode, size and times.
 
         Raises MediaError where it cannot be read, or changes meanwhile.
         """
@@ -176,7 +176,8 @@ class IsoStore:
         return {str(key): str(digest) for key, digest in known.items()} if isinstance(known, dict) else {}
 
     def _remember(self, path: Path, digest: str) -> None:
-        with kept.locked(self.folder / "locks" / "hashed.lock"):
+        # What cannot be remembered costs time, nothing else.
+        with contextlib.suppress(PrerequisiteError), kept.locked(self.folder / "locks" / "hashed.lock"):
             known = self._remembered()
             known.pop(_identity(path), None)
             known[_identity(path)] = digest
@@ -186,7 +187,7 @@ class IsoStore:
 
 def _identity(path: Path) -> str:
     stat = path.stat()
-    return f"{stat.st_dev}:{stat.st_ino}:{stat.st_size}:{stat.st_mtime_ns}"
+    return f"{stat.st_dev}:{stat.st_ino}:{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ctime_ns}"
 
 
 def _hash(path: Path, stopped: threading.Event, on_progress: Callable[[int, int], None]) -> str:

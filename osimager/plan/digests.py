@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 
@@ -182,9 +182,16 @@ def step_inputs(step: Step) -> dict[str, object]:
         "program": step.program,
         "destination": step.destination,
         "mode": step.mode,
-        "folder": step.folder,
-        **{f"inputs.{name}": digest for name, _, digest in (text.rpartition(":") for text in step.inputs)},
+        **{f"inputs.{name}": digests for name, digests in _by_name(step.inputs).items()},
     }
+
+
+def _by_name(inputs: Sequence[str]) -> dict[str, list[str]]:
+    """Give the digests of a step's `inputs` by name: two folders may each have a file of a name."""
+    found: dict[str, list[str]] = {}
+    for name, _, digest in (text.rpartition(":") for text in inputs):
+        found.setdefault(name, []).append(digest)
+    return found
 
 
 def image_inputs(plan: BuildPlan, outside: Outside) -> dict[str, object]:

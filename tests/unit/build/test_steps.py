@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 
 from osimager.build.catalogues import open_catalog
+from osimager.build.prepare import prepare
 from osimager.build.request import BuildRequest
+from osimager.build.runner import _keeping
 from osimager.build.steps import make_steps, split_arguments
 from osimager.config.checks import PlaceholderLookups
 from osimager.config.request import Request
-from osimager.errors import ConfigError, ConfigErrors, Place
+from osimager.env import Env
+from osimager.errors import ConfigError, ConfigErrors, Place, ProvisionError
 from osimager.holes import BUILD_PUBLIC_KEY, hole
 from osimager.paths import Places
 from osimager.plan.model import Step, StepKind
@@ -76,8 +79,9 @@ def test_everything_that_does_not_exist_is_told_at_once(make: Make) -> None:
 
 
 def test_what_only_the_installer_gets_cannot_stand_in_a_step(make: Make) -> None:
-    with pytest.raises(ConfigError, match="cannot hold build_public_key"):
-        make({"specs/web/spec.yml": SPEC + 'steps: [{inline: ["echo >>build_public_key<<"]}]\n'})
+    for step in ('inline: ["echo >>build_public_key<<"]', 'inline: ["true"], environment: {A: ">>build_public_key<<"}'):
+        with pytest.raises(ConfigError, match="cannot hold build_public_key"):
+            make({"specs/web/spec.yml": SPEC + f"steps: [{{{step}}}]\n"})
 
 
 def test_inputs_are_digests_of_files_and_folders(make: Make) -> None:
@@ -113,12 +117,66 @@ def test_playbook_depends_on_what_it_reads_beside_it(make: Make) -> None:
         "specs/web/unread.yml": "a: 1\n",
     }
     before = make(files)[-1].inputs
-    read = ["files", "filter_plugins", "ansible.cfg", "other.yml", "motd.conf", "vars.yml"]
+    read = ["ansible.cfg", "files", "filter_plugins", "other.yml", "motd.conf", "vars.yml"]
     assert [each.partition(":")[0] for each in before] == read
     for name in ("files/issue", "filter_plugins/mine.py", "vars.yml", "motd.conf", "ansible.cfg", "other.yml"):
         path = f"specs/web/{name}"
         assert make({**files, path: files[path] + "# changed\n"})[-1].inputs != before
     assert make({**files, "specs/web/unread.yml": "a: 2\n", "specs/web/new.yml": ""})[-1].inputs == before
+
+
+SETTINGS = "[defaults]\ninventory = hosts.ini\nroles_path=../shared/roles:~/roles\nvault_password_file = .vault\n"
+PLAYBOOK = """
+- hosts: web
+  vars: {key: "LONG", title: the extra words, folder: "{{ playbook_dir }}/../shared/conf"}
+  tasks:
+    - include_tasks: install/main.yml
+    - copy: {src: payload, dest: /srv/web/}
+    - copy: {dest: /srv/web, src: ../web/words/}
+""".replace("LONG", "a/" * 3000)
+NAMED = ("hosts.ini", "../shared/roles/r/tasks/main.yml", "../shared/conf/a", "install/main.yml", "install/sub.yml")
+BESIDES = ("payload/deep/b", "words/c", "more.yml", "requirements.yml", "ansible.cfg", "play.yml")
+
+
+def test_playbook_depends_on_what_it_or_its_settings_name_by_a_path(make: Make) -> None:
+    provisioner = "{type: ansible, playbook_file: play.yml, extra_arguments: [-e, '@more.yml', --vault-id, x@../key]}"
+    files = {
+        "specs/web/spec.yml": SPEC + f"provisioners: [{provisioner}]\n",
+        **{f"specs/web/{name}": "a: 1\n" for name in (*NAMED, *BESIDES, ".vault", "extra/d", "unread.yml", "../key")},
+        "specs/web/play.yml": PLAYBOOK,
+        "specs/web/ansible.cfg": SETTINGS,
+        "specs/web/install/main.yml": "- import_tasks: ./sub.yml\n",
+    }
+    before = make(files)[-1]
+    for name in (*NAMED, *BESIDES):
+        path = f"specs/web/{name}"
+        changed = make({**files, path: files[path] + "# changed\n"})[-1]
+        assert (changed.inputs, changed.content) != (before.inputs, before.content), name
+    for name in (".vault", "extra/d", "unread.yml", "../key"):  # a word, nobody's name, and what opens a vault
+        assert make({**files, f"specs/web/{name}": "another"})[-1].inputs == before.inputs, name
+    assert not any(str(each).startswith("/") for each in before.inputs)
+
+
+def test_links_in_a_folder_are_followed_and_one_that_leads_back_ends(make: Make, tmp_path: Path) -> None:
+    files = {
+        "specs/web/spec.yml": SPEC + "steps: [{ansible: play.yml, inputs: [data]}]\n",
+        "specs/web/play.yml": "- hosts: all\n",
+        "specs/web/data/one": "1\n",
+        "shared/r/tasks/main.yml": "1\n",
+        "shared/s/tasks/main.yml": "2\n",
+    }
+    make(files)
+    roles = tmp_path / "specs/web/roles"
+    roles.mkdir()
+    (roles / "r").symlink_to(tmp_path / "shared/r")
+    (tmp_path / "specs/web/data/back").symlink_to(tmp_path / "specs/web")
+    before = make(files)[-1].inputs
+    changed = make({**files, "shared/r/tasks/main.yml": "3\n"})[-1].inputs
+    assert [old != new for old, new in zip(before, changed, strict=True)] == [True, True]
+    make(files)
+    (roles / "r").unlink()
+    (roles / "r").symlink_to(tmp_path / "shared/s")
+    assert make(files)[-1].inputs[1] != before[1]
 
 
 def test_input_that_becomes_a_program_is_another(make: Make, tmp_path: Path) -> None:
@@ -151,3 +209,28 @@ def test_secret_in_another_argument_of_ansible_is_refused(make: Make) -> None:
     files = {"specs/web/spec.yml": SPEC + provisioner, "specs/web/play.yml": "", "play.yml": ""}
     with pytest.raises(ConfigError, match="holds a secret"):
         make(files)
+
+
+@pytest.mark.needs("qemu-system-x86_64")
+async def test_what_a_step_left_is_not_kept_where_its_inputs_changed_meanwhile(env: Env, tmp_path: Path) -> None:
+    steps = "steps: [{inline: ['true']}, {inline: ['true'], inputs: [data]}]\n"
+    files = {"spec.yml": SPEC + "installer: {boot: [menu]}\n" + steps, "data": "1\n", "web.iso": "an ISO\n"}
+    for name, text in files.items():
+        (tmp_path / "specs/web").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "specs/web" / name).write_text(text)
+    request = Request(target="web-1-x86_64", iso=str(tmp_path / "specs/web/web.iso"))
+    prepared = await prepare(BuildRequest(request=request, project=tmp_path, accelerator="tcg"), env)
+    last = len(prepared.plan.steps)
+    kept: list[int] = []
+
+    async def keep(done: int) -> None:
+        kept.append(done)
+
+    ran, found = (_keeping(keep, prepared, after=after) for after in (last - 2, last))
+    await ran(last)
+    (tmp_path / "specs/web/data").write_text("2\n")
+    await ran(last - 1)
+    with pytest.raises(ProvisionError, match="data changed while the build ran"):
+        await ran(last)
+    await found(last)  # it was there before
+    assert kept == [last, last - 1, last]

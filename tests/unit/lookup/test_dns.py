@@ -20,6 +20,7 @@ RECORDS = (
     "--host-record=db.prod.example,192.0.2.30",
     "--host-record=web.prod.example,192.0.2.31",
     "--host-record=plain,192.0.2.40",
+    *(f"--host-record=several.lab.example,192.0.2.{number}" for number in (54, 51, 53, 52)),
     "--cname=www.lab.example,both.lab.example",
     "--txt-record=textonly.lab.example,nothing else",
     "--local=/example/2.0.192.in-addr.arpa/",
@@ -120,3 +121,8 @@ def test_a_server_that_is_no_address_is_refused(wrong: str) -> None:
 def test_a_name_that_cannot_be_one_is_an_error(wrong: str) -> None:
     with pytest.raises(ConfigError, match="cannot be looked up"):
         find_addresses(wrong, servers=["127.0.0.1:9"])
+
+
+def test_several_addresses_come_in_the_same_order_each_time(server: str) -> None:
+    expected = tuple(f"192.0.2.{number}" for number in (51, 52, 53, 54))
+    assert {find_addresses("several.lab.example", servers=[server]) for _ in range(4)} == {expected}

@@ -173,7 +173,7 @@ STEP: Table = {
     "cache": NoInput(False, "says whether the layer may be kept at all: `cached`"),
     "inputs": Becomes(("data/one:cc", "roles/web:bb"), ("inputs.data/one",)),
     "arguments": Becomes(("--tags", "db"), ("arguments",)),
-    "folder": Becomes(Path("/work"), ("folder",)),
+    "folder": NoInput(Path("/work"), "the project may lie elsewhere; what a step reads there are its `inputs`"),
     "program": Becomes(Path("/venv/bin/ansible-playbook"), ("program",)),
 }
 INSTALL_PLAN: Table = {
@@ -324,6 +324,7 @@ def test_every_part_of_the_hardware_counts(changes: dict[str, Any]) -> None:
         ({"environment": (("A", "1"), ("B", "2"), ("C", ""))}, ("environment.C",)),
         ({"environment": (("A", "2"), ("B", "1"))}, ("environment.A", "environment.B")),
         ({"inputs": ("data/one:aa",)}, ("inputs.roles/web",)),
+        ({"inputs": ("data/one:cc", "data/one:aa", "roles/web:bb")}, ("inputs.data/one",)),
         ({"inputs": ("data/one:aa", "data/two:aa", "roles/web:bb")}, ("inputs.data/two",)),
         ({"content": b""}, ("content",)),
         ({"content": b"echo 2"}, ("content",)),
