@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
-from osimager.proc import find_tool, run_tool
+from osimager.errors import PrerequisiteError
+from osimager.finalize.compress import find_qemu_img
+from osimager.proc import Completed, ToolFailed, run_tool
 
 _QUICK_S = 60.0
 
@@ -13,7 +17,7 @@ _QUICK_S = 60.0
 async def create_disk(path: Path, size_bytes: int) -> Path:
     """Make an empty qcow2 of `size_bytes`; it takes no space yet."""
     # Lazy refcounts and large clusters were tried: no difference under TCG, and a larger image at the end.
-    await run_tool([_qemu_img(), "create", "-q", "-f", "qcow2", path, str(size_bytes)], deadline_s=_QUICK_S)
+    await _run("create", "-q", "-f", "qcow2", path, str(size_bytes))
     return path
 
 
@@ -24,30 +28,22 @@ async def create_overlay(path: Path, backing: Path, *, size_bytes: int | None = 
     """
     size = [] if size_bytes is None else [str(size_bytes)]
     blind = ["-u"] if is_open else []
-    argv: list[str | Path] = [
-        _qemu_img(),
-        "create",
-        "-q",
-        "-f",
-        "qcow2",
-        *blind,
-        "-b",
-        backing,
-        "-F",
-        "qcow2",
-        path,
-        *size,
-    ]
-    await run_tool(argv, deadline_s=_QUICK_S)
+    await _run("create", "-q", "-f", "qcow2", *blind, "-b", backing, "-F", "qcow2", path, *size)
     return path
 
 
 async def read_size(path: Path) -> int:
     """Give the size of the disk that the guest sees, in bytes."""
-    done = await run_tool([_qemu_img(), "info", "--output=json", "-f", "qcow2", path], deadline_s=_QUICK_S)
+    done = await _run("info", "--output=json", "-f", "qcow2", path)
     size: int = json.loads(done.stdout)["virtual-size"]
     return size
 
 
-def _qemu_img() -> Path:
-    return find_tool("qemu-img", package="qemu-utils (Debian, Ubuntu), qemu-img (Fedora, EL), qemu (Homebrew)")
+async def _run(*words: str | Path) -> Completed:
+    """Run qemu-img. Raises PrerequisiteError: this host's disk is full, or not to be written to."""
+    try:
+        return await run_tool([find_qemu_img(), *words], deadline_s=_QUICK_S)
+    except ToolFailed as exc:
+        is_full = os.strerror(errno.ENOSPC) in exc.done.stderr
+        hint = "free some space there, or set OSIMAGER_HOME to a folder on a larger disk"
+        raise PrerequisiteError(exc.what, hint=hint, cause="host-disk-full" if is_full else "") from exc

@@ -123,7 +123,10 @@ class BuildLayers:
         locked: int | None = None
         while True:
             with ExitStack() as held:
-                found = await in_thread(functools.partial(self._find, held))
+                damaged: list[Layer] = []
+                found = await in_thread(functools.partial(self._find, held, damaged))
+                for layer in damaged:
+                    self._env.emit(Notice(f"the layer of {layer.name} is damaged: it is not used any more", "warning"))
                 following = 0 if found is None else found.index + 1
                 if locked == following or not self._is_shared(following):
                     self._owners.held.enter_context(held.pop_all())
@@ -136,11 +139,11 @@ class BuildLayers:
             )
             locked = following
 
-    def _find(self, held: ExitStack) -> Layer | None:
+    def _find(self, held: ExitStack, damaged: list[Layer]) -> Layer | None:
         last = len(self._keys) if self._use.first_made is None else min(self._use.first_made, len(self._keys))
         memory = self._memory_key or None
         for key in reversed(self._keys[:last]):
-            if (layer := self._store.find(key.digest, held, memory=memory)) is not None:
+            if (layer := self._store.find(key.digest, held, memory=memory, damaged=damaged)) is not None:
                 return layer
         return None
 

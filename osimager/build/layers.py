@@ -16,6 +16,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -23,6 +24,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from osimager.errors import PrerequisiteError
 from osimager.events import Stage
 from osimager.kept import PARTIAL_PREFIX, locked, make_folder, sync_path, write_kept
 from osimager.machine.ram import CHANGES, MACHINE, MEMORY
@@ -33,6 +35,8 @@ ACCESS = "access.json"
 COPY = ".compressed"  # in the name of what is no part of the layer, and may be missing
 _RECORD, _HELD, _GONE, _LOCKS = "layer.json", "held", ".gone-", "locks"
 _SAVED = (MACHINE, MEMORY, CHANGES)
+# What a folder of ours is called. Others' (a disk of its own has lost+found) are let alone.
+_NAME = re.compile(rf"({re.escape(_GONE)})?[0-9a-f]{{64}}\.[0-9a-f]{{8}}")
 _VERSION = 2
 _MOST_LIMIT_BYTES = 50 << 30
 
@@ -58,15 +62,21 @@ class KeptFile:
         )
 
     def is_still(self, path: Path) -> bool:
-        """Tell whether `path` is what it was: by its times, else (it was copied, say) by its content."""
+        """Tell whether `path` is what it was."""
+        return self.look(path) is not None
+
+    def look(self, path: Path) -> KeptFile | None:
+        """Give what `path` is now where it is what it was: by its times, else (it was copied, say) by its content.
+
+        None: it is another file now, or gone.
+        """
         with contextlib.suppress(OSError):
-            stat = path.stat()
-            if stat.st_size != self.size:
-                return False
-            if (stat.st_mtime_ns, stat.st_ctime_ns) == (self.mtime_ns, self.ctime_ns):
-                return True
-            return bool(self.sha256) and _hash(path) == self.sha256
-        return False
+            now = KeptFile.of(path, hashed=False)
+            if (now.size, now.mtime_ns, now.ctime_ns) == (self.size, self.mtime_ns, self.ctime_ns):
+                return self
+            if self.sha256 and now.size == self.size and _hash(path) == self.sha256:
+                return dataclasses.replace(now, sha256=self.sha256)
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +165,7 @@ class NewLayer:
             files=files,
             **{field.name: getattr(content, field.name) for field in dataclasses.fields(content)},
         )
-        write_kept(self.folder / _RECORD, json.dumps(_render(layer), indent=1) + "\n", mode=0o600)
+        _write_record(layer)
         return layer
 
 
@@ -168,27 +178,33 @@ class LayerStore:
 
     def load(self) -> list[Layer]:
         """Give every published layer, damaged ones too, the oldest first."""
-        found = [layer for record in self.folder.glob(f"*/{_RECORD}") if (layer := _load(record)) is not None]
+        records = [record for record in self.folder.glob(f"*/{_RECORD}") if not record.parent.name.startswith(_GONE)]
+        found = [layer for record in records if (layer := _load(record)) is not None]
         return sorted(found, key=lambda layer: (layer.created, layer.index))
 
-    def find(self, digest: str, holds: ExitStack, *, memory: str | None) -> Layer | None:
+    def find(
+        self, digest: str, holds: ExitStack, *, memory: str | None, damaged: list[Layer] | None = None
+    ) -> Layer | None:
         """Find a whole layer and hold it, and those below it, in `holds`; one whose memory loads goes first.
 
         Where the guest will be booted, one that was shut down goes before one that was running. A damaged one is passed
-        over: nobody finds it again.
+        over, and added to `damaged`: nobody finds it again.
         """
         if not digest or not self.folder.is_dir():
             return None
         with locked(self._store_lock):
-            found = [layer for path in self.folder.glob(f"{digest}.*") if (layer := _load(path / _RECORD)) is not None]
+            found = self._load_all(digest)
             found.sort(key=lambda layer: layer.created, reverse=True)
             found.sort(key=lambda layer: 0 if memory and layer.memory == memory else 1 if not layer.memory else 2)
             for layer in found:
                 with ExitStack() as held:
-                    if self._hold_chain(layer, held):
+                    if self._hold_chain(layer, held, [] if damaged is None else damaged):
                         holds.enter_context(held.pop_all())
-                        return layer if self._is_memory_whole(layer) else dataclasses.replace(layer, memory="")
+                        return layer if self.is_memory_whole(layer) else dataclasses.replace(layer, memory="")
         return None
+
+    def _load_all(self, digest: str) -> list[Layer]:
+        return [layer for path in self.folder.glob(f"{digest}.*") if (layer := _load(path / _RECORD)) is not None]
 
     def below(self, layer: Layer) -> Layer | None:
         """Give the layer that `layer` stands on; None: it stands on none, or that has gone."""
@@ -206,10 +222,20 @@ class LayerStore:
         """Tell whether a layer in the making may be published on `parent`: that is there, or there is to be none."""
         return not parent or (self.folder / parent / _RECORD).exists()
 
-    def is_there(self, digest: str) -> bool:
-        """Tell whether a build would find a whole layer of this digest."""
-        with ExitStack() as holds:
-            return self.find(digest, holds, memory=None) is not None
+    def is_there(self, digest: str, known: dict[str, bool]) -> bool:
+        """Tell whether a build would find a whole layer of this digest; nothing is held, written or removed.
+
+        `known` keeps, by folder, which layers were found whole: those that stand on them are not looked through again.
+        """
+        return any(self._is_whole(layer, known) for layer in self._load_all(digest)) if digest else False
+
+    def _is_whole(self, layer: Layer, known: dict[str, bool]) -> bool:
+        """Tell whether the disks of `layer` and of all below it are whole."""
+        if layer.folder.name not in known:
+            below = self.below(layer)
+            stands = not layer.parent or (below is not None and self._is_whole(below, known))
+            known[layer.folder.name] = stands and _look_at_disks(layer) is not None
+        return known[layer.folder.name]
 
     @contextlib.contextmanager
     def open_new(self, key: StageKey, parent: str) -> Iterator[NewLayer]:
@@ -238,8 +264,9 @@ class LayerStore:
 
     def _sweep(self) -> list[str]:
         """Sweep. The caller has the store's lock."""
-        found = {path: _load(path / _RECORD) for path in self.folder.glob("*/") if path.name != _LOCKS}
-        parents = {path.name: layer.parent for path, layer in found.items() if layer is not None}
+        found = {path: _load(path / _RECORD) for path in self.folder.glob("*/") if _NAME.fullmatch(path.name)}
+        kept = {path.name: layer for path, layer in found.items() if not path.name.startswith(_GONE)}
+        parents = {name: layer.parent for name, layer in kept.items() if layer is not None}
 
         def is_whole(name: str) -> bool:
             return name in parents and (not parents[name] or is_whole(parents[name]))
@@ -296,23 +323,23 @@ class LayerStore:
             os.close(handle)
         return True
 
-    def _hold_chain(self, layer: Layer, held: ExitStack) -> bool:
-        """Hold `layer` and all below it, and tell whether all disks are whole. What is damaged is never found again."""
+    def _hold_chain(self, layer: Layer, held: ExitStack, damaged: list[Layer]) -> bool:
+        """Hold `layer` and all below it, and tell whether all disks are whole. What is not is never found again."""
         held.callback(os.close, _lock(layer.folder / _HELD, fcntl.LOCK_SH))
-        disks = {name: kept for name, kept in layer.files.items() if name not in _SAVED}
-        if not all(kept.is_still(layer.folder / name) for name, kept in disks.items()):
+        files, below = _look_at_disks(layer), self.below(layer)
+        stands = not layer.parent or (below is not None and self._hold_chain(below, held, damaged))
+        if files is None or not stands:
+            damaged += [layer] if files is None else []
             (layer.folder / _RECORD).unlink(missing_ok=True)
             return False
-        if layer.parent:
-            below = self.below(layer)
-            if below is None or not self._hold_chain(below, held):
-                (layer.folder / _RECORD).unlink(missing_ok=True)
-                return False
-        with contextlib.suppress(OSError):
-            os.utime(layer.folder / _RECORD)
+        with contextlib.suppress(OSError, PrerequisiteError):
+            if files == layer.files:
+                os.utime(layer.folder / _RECORD)
+            else:  # a copy, known by its content: who comes next need not read all of it
+                _write_record(dataclasses.replace(layer, files=files))
         return True
 
-    def _is_memory_whole(self, layer: Layer) -> bool:
+    def is_memory_whole(self, layer: Layer) -> bool:
         """Tell whether the saved memory is untouched; a copy of the cache has none, since nobody hashes so much."""
         saved = {name: kept for name, kept in layer.files.items() if name in _SAVED}
         if not all(kept.is_still(layer.folder / name) for name, kept in saved.items()):
@@ -320,7 +347,7 @@ class LayerStore:
         if CHANGES not in saved:
             return True
         below = self.below(layer)
-        return below is not None and below.memory == layer.memory and self._is_memory_whole(below)
+        return below is not None and below.memory == layer.memory and self.is_memory_whole(below)
 
 
 def read_access(layer: Layer, store: LayerStore) -> dict[str, str]:
@@ -342,9 +369,25 @@ def is_held(layer: Layer) -> bool:
     return False
 
 
-def find_nearest(layers: Sequence[Layer], key: StageKey, *, index: int, target: str) -> Layer | None:
-    """Find the layer that `key` differs least from: of the same place in the same target's chain, if there is one."""
-    same = [layer for layer in layers if layer.index == index]
+def find_nearest(
+    layers: Sequence[Layer], key: StageKey, *, index: int, name: str, target: str, planned: Sequence[Inputs] = ()
+) -> Layer | None:
+    """Find the layer that `key` differs least from, the newest of several: what the same step left before it changed.
+
+    One whose inputs are those of a step of the plan (`planned`) is that step's, wherever it stood. Of other targets the
+    very same layer counts, and those of the same system on another platform or in another location, after its own.
+    """
+
+    def is_same_step(layer: Layer) -> bool:
+        if layer.index == 0 or index == 0:
+            return layer.index == index
+        own = layer.inputs == key.inputs
+        return own or ((layer.index == index or layer.name == name) and layer.inputs not in planned)
+
+    def is_same_target(layer: Layer) -> bool:
+        return layer.digest == key.digest or layer.target.rpartition("/")[2] == target.rpartition("/")[2]
+
+    same = [layer for layer in reversed(layers) if is_same_target(layer) and is_same_step(layer)]
     return min(
         same,
         key=lambda layer: (layer.target != target, layer.digest != key.digest, _distance(layer.inputs, key.inputs)),
@@ -380,6 +423,17 @@ def _hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _look_at_disks(layer: Layer) -> Mapping[str, KeptFile] | None:
+    """Give a layer's files as they are now, where all but the saved memory are what they were; None: one is damaged."""
+    looked = {name: kept if name in _SAVED else kept.look(layer.folder / name) for name, kept in layer.files.items()}
+    files = {name: kept for name, kept in looked.items() if kept is not None}
+    return files if len(files) == len(looked) else None
+
+
+def _write_record(layer: Layer) -> None:
+    write_kept(layer.folder / _RECORD, json.dumps(_render(layer), indent=1) + "\n", mode=0o600)
+
+
 def _render(layer: Layer) -> dict[str, object]:
     """Give a layer as `layer.json` holds it."""
     plain = {field.name: getattr(layer, field.name) for field in dataclasses.fields(layer) if field.name != "folder"}
@@ -403,5 +457,5 @@ def _load(record: Path) -> Layer | None:
         said["created"] = datetime.fromisoformat(said["created"])
         said["files"] = {name: KeptFile(**kept) for name, kept in said["files"].items()}
         return Layer(folder=record.parent, **said)
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None

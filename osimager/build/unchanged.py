@@ -16,10 +16,11 @@ from osimager.registry.entry import Entry, Status
 from osimager.registry.store import Registry
 
 
-async def find_unchanged(plan: BuildPlan, keys: PlanKeys, env: Env) -> Entry | None:
+async def find_unchanged(plan: BuildPlan, keys: PlanKeys, env: Env, *, hashed: bool = True) -> Entry | None:
     """Find the newest image that this plan would only make once more, in the same folder and as well proved.
 
     Where a step says `cache: false` there is none. The file is hashed: an image that was touched is built again.
+    Without `hashed` it is only looked at.
     """
     if keys.cached < len(plan.steps):
         return None
@@ -28,9 +29,21 @@ async def find_unchanged(plan: BuildPlan, keys: PlanKeys, env: Env) -> Entry | N
         return None
     entries = await in_thread(registry.load)
     for entry in reversed(entries):
-        if _is_meant(entry, plan, keys) and await in_thread(functools.partial(_is_whole, entry)):
+        if _is_meant(entry, plan, keys) and await in_thread(functools.partial(_is_whole, entry, hashed=hashed)):
             return entry
     return None
+
+
+def is_sealed_otherwise(keys: PlanKeys, env: Env) -> bool:
+    """Tell whether there is an image of the same guest whose seal was another."""
+    below = keys.by_stage()[Stage.PROVISION]
+    registry = Registry.open(env.places.registry)
+    if not below or not registry.mentions(below):
+        return False
+    kept = [{record.stage: record.digest for record in entry.stages} for entry in registry.load()]
+    return any(digests.get(Stage.PROVISION) == below for digests in kept) and not any(
+        digests.get(Stage.PUBLISH) == keys.image.digest for digests in kept
+    )
 
 
 def _is_meant(entry: Entry, plan: BuildPlan, keys: PlanKeys) -> bool:
@@ -45,11 +58,13 @@ def _is_meant(entry: Entry, plan: BuildPlan, keys: PlanKeys) -> bool:
     )
 
 
-def _is_whole(entry: Entry) -> bool:
+def _is_whole(entry: Entry, *, hashed: bool) -> bool:
     path: Path = entry.path
     try:
         if path.stat().st_size != entry.size_bytes:
             return False
+        if not hashed:
+            return True
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest() == entry.sha256
     except OSError:

@@ -25,10 +25,12 @@ def command(kept: bool, days: float | None) -> None:
     from osimager.build.layers import LayerStore
     from osimager.build.records import forget_logs
     from osimager.build.workspace import sweep
+    from osimager.cli.layer import short
     from osimager.paths import Places
 
     places = Places.from_environment(os.environ)
-    said = [f"swept {name}" for name in (*asyncio.run(sweep(places, kept=kept)), *LayerStore(places).sweep())]
+    layers = (f"the unfinished or damaged layer {short(name)}" for name in LayerStore(places).sweep())
+    said = [f"swept {name}" for name in (*asyncio.run(sweep(places, kept=kept)), *layers)]
     if days is not None:
         gone = forget_logs(places, datetime.now(UTC) - timedelta(days=days))
         said += [f"removed the log and evidence of {build}: {format_size(size_bytes)}" for build, size_bytes in gone]

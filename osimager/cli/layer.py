@@ -25,7 +25,8 @@ def command() -> None:
 @json_option
 def list_layers(as_json: bool) -> None:
     """List every layer, the oldest first."""
-    rows = [_row(layer) for layer in _store().load()]
+    store = _store()
+    rows = [_row(layer, store) for layer in store.load()]
     if as_json:
         click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
         return
@@ -35,7 +36,7 @@ def list_layers(as_json: bool) -> None:
         assert isinstance(size, int)
         assert isinstance(seconds, float)
         click.echo(
-            f"{_short(str(row['layer']))}  {row['target']}  {row['name']:<16}  {format_size(size):>9}  "
+            f"{short(str(row['layer']))}  {row['target']}  {row['name']:<16}  {format_size(size):>9}  "
             f"{format_duration(seconds):>6}  {memory:<6}  {'in use' if row['in_use'] else ''}".rstrip()
         )
 
@@ -48,12 +49,13 @@ def show(layer: str, as_json: bool) -> None:
     by.
     """
     digest, _, nonce = layer.partition(".")
-    names = ((each, each.folder.name.partition(".")) for each in _store().load())
+    store = _store()
+    names = ((each, each.folder.name.partition(".")) for each in store.load())
     found = [each for each, (its, _, own) in names if its.startswith(digest) and own.startswith(nonce)]
     if len(found) != 1:
         what = "no layer is" if not found else f"{len(found)} layers are"
         raise UsageError(f"{what} called {layer!r}…", hint="`osimager layer list` shows them")
-    row = {**_row(found[0]), "path": str(found[0].folder), "inputs": dict(found[0].inputs)}
+    row = {**_row(found[0], store), "path": str(found[0].folder), "inputs": dict(found[0].inputs)}
     if as_json:
         click.echo(json.dumps(row, indent=1, ensure_ascii=False))
         return
@@ -70,16 +72,16 @@ def gc(max_size: int | None) -> None:
     """Remove the least recently used layers; one that a build uses, or another stands on, stays."""
     gone = _store().gc(max_size)
     for layer in gone:
-        click.echo(f"removed {_short(layer.folder.name)}  {layer.target}  {layer.name}", err=True)
+        click.echo(f"removed {short(layer.folder.name)}  {layer.target}  {layer.name}", err=True)
     if not gone:
         click.echo("nothing to remove", err=True)
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
     """Give a layer's name, DIGEST.NONCE, as short as it is unique: a disk, and it once more with its memory, share the
     digest.
     """
-    digest, _, nonce = name.partition(".")
+    digest, _, nonce = name.removeprefix(".gone-").partition(".")
     return f"{digest[:12]}.{nonce}"
 
 
@@ -90,7 +92,7 @@ def _store() -> LayerStore:
     return LayerStore(Places.from_environment(os.environ))
 
 
-def _row(layer: Layer) -> dict[str, object]:
+def _row(layer: Layer, store: LayerStore) -> dict[str, object]:
     from datetime import UTC, datetime
 
     from osimager.build.layers import is_held
@@ -108,6 +110,6 @@ def _row(layer: Layer) -> dict[str, object]:
         "used": format_time(datetime.fromtimestamp(layer.used_at, UTC), timespec="seconds"),
         "seconds": layer.seconds,
         "size": layer.size_bytes,
-        "memory": bool(layer.memory),
+        "memory": bool(layer.memory) and store.is_memory_whole(layer),
         "in_use": is_held(layer),
     }

@@ -40,13 +40,14 @@ def show_plan(request: BuildRequest, *, as_json: bool) -> None:
     prepared, layers, mask = resolve(request)
     if as_json:
         # Each text is masked before it is quoted: a mask laid over JSON could take a quote with it.
-        click.echo(json.dumps(plan_to_json(prepared, mask, layers), indent=1, ensure_ascii=False))
+        plain = plan_to_json(prepared, mask, layers[:-1], image=layers[-1])
+        click.echo(json.dumps(plain, indent=1, ensure_ascii=False))
     else:
         click.echo(mask(_render(prepared, layers)))
 
 
 def resolve(request: BuildRequest) -> tuple[Prepared, tuple[Forecast, ...], Callable[[str], str]]:
-    """Run RESOLVE alone, with notices on stderr, and look for the layers."""
+    """Run RESOLVE alone, with notices on stderr, and look for the layers and, last, the image."""
     from osimager.build.forecast import forecast
     from osimager.build.prepare import prepare
     from osimager.build.request import make_cache_use
@@ -107,7 +108,8 @@ def _render(prepared: Prepared, layers: Sequence[Forecast]) -> str:
             else "not given"
         ),
         *(f"step {number:<6} {step.name}  {step.origin}" for number, step in enumerate(plan.steps, 1)),
-        *(f"layer       {each.name}: {_say_fate(each)}" for each in layers),
+        *(f"layer       {each.name}: {_say_fate(each)}" for each in layers[:-1]),
+        f"image       {_say_fate(layers[-1])}",
         f"seal        {plan.seal.mode}",
         f"verify      {'boots the image' if plan.verify else 'no'}",
         f"output      {plan.output.folder / plan.output.stem}.qcow2",
@@ -120,6 +122,17 @@ def _render(prepared: Prepared, layers: Sequence[Forecast]) -> str:
     return "\n".join(lines)
 
 
+# Inputs whose names say little.
+_IN_WORDS = {
+    "schema": "osimager's own way of making it",
+    "iso": "the ISO",
+    "firmware": "the firmware's files",
+    "answers by": "the way of the answers",
+    "boot.rung": "the way of booting the installer",
+    "restarts": "the number of the installer's restarts",
+}
+
+
 def _say_fate(each: Forecast) -> str:
     """Say what becomes of a stage, and why."""
     took = "" if each.seconds is None else f" ({format_duration(each.seconds)})"
@@ -128,11 +141,13 @@ def _say_fate(each: Forecast) -> str:
             return f"hit{took}"
         case "never":
             return "never kept: a step before it, or it itself, says cache: false"
-        case "unknown" if not each.changed and not each.below:
+        case "unknown":
             return "not known before the ISO is here"
-    reasons = [*(["the layer below"] if each.below else []), *each.changed]
     if each.asked:
-        return f"{each.fate}: made anew, as asked"
-    if each.seconds is None or not reasons:
-        return f"{each.fate}: there is none yet"
-    return f"{each.fate}: {', '.join(reasons)} changed"
+        return "miss: made anew, as asked"
+    if each.below and each.stage == "PUBLISH":
+        return "miss: the layers below are made anew"
+    reasons = [*(["the layer below"] if each.below else []), *(_IN_WORDS.get(name, name) for name in each.changed)]
+    if reasons and (each.seconds is not None or each.stage == "PUBLISH"):
+        return f"miss: {', '.join(reasons)} changed"
+    return f"miss: {'its files are damaged' if each.damaged else 'there is none yet'}"

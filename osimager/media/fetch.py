@@ -48,8 +48,8 @@ async def fetch(media: MediaPlan, env: Env, *, arch: Arch, patience: Patience | 
     return await _facts(media, store.path_of(record.sha256), record.sha256, verified=record.verified)
 
 
-async def peek(media: MediaPlan, env: Env, *, arch: Arch) -> MediaFacts | None:
-    """Give what `fetch` would give, where the ISO is here and was hashed before; asks nobody outside, writes nothing.
+async def peek(media: MediaPlan, env: Env, *, arch: Arch, read: bool = False) -> MediaFacts | None:
+    """Give what `fetch` would give, where the ISO is here and was hashed before, or is `read` now; asks nobody outside.
 
     Raises MediaError for one that is here and damaged.
     """
@@ -66,8 +66,13 @@ async def peek(media: MediaPlan, env: Env, *, arch: Arch) -> MediaFacts | None:
             known = store.find_source(checksum_url=shown_url(media.checksum_url), filename=media.filename)
             expected = None if known is None else known.sha256
         path = None if expected is None else store.path_of(expected)
-    sha256 = None if path is None else store.known_digest(path)
-    return None if path is None or sha256 is None else await _facts(media, path, sha256, verified=False)
+    if path is None or not path.is_file():
+        return None
+    sha256 = store.known_digest(path)
+    if sha256 is None and read:
+        env.emit(Notice(f"reading {path}, to tell whether it is an ISO that was installed from before"))
+        sha256 = await store.digest_of(path)
+    return None if sha256 is None else await _facts(media, path, sha256, verified=False)
 
 
 async def _facts(media: MediaPlan, path: Path, sha256: str, *, verified: bool) -> MediaFacts:

@@ -60,6 +60,7 @@ def publish_layer(
     inputs: Mapping[str, str] | None = None,
     digest: int | None = None,
     build: str = "test",
+    target: str = "qemu/local/tiny-1-x86_64",
     way_in: Mapping[str, str] = WAY_IN,
 ) -> Layer:
     """Publish a layer of one disk, `on` another; nobody holds it then. `changes`: to the memory of that one."""
@@ -74,7 +75,7 @@ def publish_layer(
             (new.folder / MACHINE).write_bytes(b"stream")
             (new.folder / (CHANGES if changes else MEMORY)).write_bytes(b"ram")
         content = make_content(number, index=index, memory=memory)
-        return new.publish(dataclasses.replace(content, build=build))
+        return new.publish(dataclasses.replace(content, build=build, target=target))
 
 
 def find(store: LayerStore, number: int, *, memory: str | None = None) -> Path | None:

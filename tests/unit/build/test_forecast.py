@@ -49,11 +49,58 @@ def test_miss_names_the_input_that_changed_and_what_stands_on_it_says_so(store: 
 
 
 def test_what_only_fetch_knows_is_unknown_and_not_changed(store: LayerStore) -> None:
-    install, one, _ = forecast(
-        store, key(0, iso="", **{"answers.ks": "other"}), key(0, content="a"), key(0, content="b")
+    known = {"answers.ks": "k"}
+    found = forecast(store, key(0, iso="", **known), key(0, content="a"), key(0, content="other"))
+    assert [each.fate for each in found] == [Fate.UNKNOWN, Fate.UNKNOWN, Fate.MISS]
+    assert [(each.changed, each.below) for each in found] == [((), False), ((), False), (("content",), False)]
+
+
+def test_what_is_known_to_have_changed_is_a_miss_whatever_fetch_brings(store: LayerStore) -> None:
+    known = {"answers.ks": "other"}
+    install, one, _ = forecast(store, key(0, iso="", **known), key(0, content="a"), key(0, content="b"))
+    assert (install.fate, install.changed) == (Fate.MISS, ("answers.ks",))
+    assert (one.fate, one.changed, one.below) == (Fate.MISS, (), True)
+
+
+DIGESTS = {"": make_digest(1), "a": make_digest(2), "ab": make_digest(3)}  # of what the store has, by its steps
+
+
+@pytest.mark.parametrize(
+    ("steps", "said"),
+    [
+        ("xab", {"x": ((), False, False), "a": ((), True, True), "b": ((), True, True)}),
+        ("axb", {"x": ((), False, False), "b": ((), True, True)}),
+        ("abx", {"x": ((), False, False)}),
+        ("b", {"b": ((), True, True)}),
+        ("ba", {"b": ((), True, True), "a": ((), True, True)}),
+        ("ax", {"x": (("content",), False, True)}),  # in the place of another
+    ],
+)
+def test_step_that_came_or_went_or_moved_is_not_another_that_changed(
+    store: LayerStore, steps: str, said: dict[str, tuple[tuple[str, ...], bool, bool]]
+) -> None:
+    digests = [DIGESTS.get(steps[:count], make_digest(20 + count)) for count in range(len(steps) + 1)]
+    keys = tuple(
+        StageKey(digest=digest, inputs={"content": name}, before=before)
+        for name, before, digest in zip(steps, digests, digests[1:], strict=False)
     )
-    assert (install.fate, install.changed) == (Fate.UNKNOWN, ("answers.ks",))
-    assert (one.fate, one.changed, one.below) == (Fate.UNKNOWN, (), False)
+    plan = PlanKeys(install=key(1), steps=keys, image=key(99), cached=len(keys))
+    found = look(store, plan, ("installed disk", *steps), CacheUse(), TARGET)
+    misses = {each.name: each for each in found if each.fate is Fate.MISS}
+    assert {name: (each.changed, each.below, each.seconds is not None) for name, each in misses.items()} == said
+
+
+def test_damaged_layer_is_told_and_left_as_it_is(store: LayerStore) -> None:
+    layers = store.load()
+    cut = layers[1].drives["disk0"]
+    cut.chmod(0o600)
+    cut.write_bytes(b"cut")
+    times = [layer.used_at for layer in layers]
+    install, one, two = forecast(store, key(1), key(2), key(3))
+    assert (install.fate, one.fate, two.fate) == (Fate.HIT, Fate.MISS, Fate.MISS)
+    assert (one.damaged, one.below, two.below) == (True, False, True)
+    assert store.load() == layers  # to look is not to use, and removes nothing
+    assert [layer.used_at for layer in store.load()] == times
 
 
 def test_what_may_not_be_kept_and_what_is_to_be_made_anew_is_no_hit(store: LayerStore) -> None:

@@ -18,11 +18,12 @@ from typing import Any
 import pytest
 
 from osimager.build.credentials import make_credentials
+from osimager.build.disks import create_disk
 from osimager.build.layering import Base, BuildLayers, _Owners, open_layers
 from osimager.build.layers import ACCESS, Layer, LayerStore, find_nearest, is_held, read_access
 from osimager.build.request import CacheUse
 from osimager.env import Env
-from osimager.errors import MachineError
+from osimager.errors import MachineError, PrerequisiteError
 from osimager.events import Event, Notice
 from osimager.machine.ram import CHANGES, MACHINE, MEMORY
 from osimager.paths import Places
@@ -246,7 +247,33 @@ def test_copied_layer_is_good_by_its_content(store: LayerStore, chain: tuple[Lay
     assert find(store, 3) == chain[2].folder
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"v": 2}', "\0", '{"v": 3}'])
+def test_copy_is_read_once_and_then_known_by_its_times(store: LayerStore, chain: tuple[Layer, Layer, Layer]) -> None:
+    for layer in chain:
+        os.utime(layer.folder / DISK, (1, 1))
+    assert find(store, 3) == chain[2].folder
+    for layer in store.load():
+        stat = (layer.folder / DISK).stat()
+        assert (layer.files[DISK].mtime_ns, layer.files[DISK].ctime_ns) == (stat.st_mtime_ns, stat.st_ctime_ns)
+    assert find(store, 3) == chain[2].folder
+
+
+async def test_build_says_which_layer_is_damaged(store: LayerStore, env: Env, events: list[Event]) -> None:
+    disk = publish_layer(store, 1, way_in=make_credentials(env).to_json())
+    step = publish_layer(store, 2, on=disk)
+    publish_layer(store, 3, on=step)
+    cut(step.folder / DISK)
+    steps = tuple(StageKey(digest=make_digest(number), inputs={}) for number in (2, 3))
+    keys = PlanKeys(install=KEY, steps=steps, image=KEY, cached=2)
+    async with open_layers(NONE, keys, CacheUse(), env, memory_key="") as layers:
+        base = await layers.find_base()
+    assert base is not None
+    assert base.folder == disk.folder
+    assert [event.text for event in events if isinstance(event, Notice)] == [
+        "the layer of step-1 is damaged: it is not used any more"
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"v": 2}', "\0", '{"v": 3}', "null", '"v"'])
 def test_record_that_says_nothing_known_is_no_layer(store: LayerStore, text: str) -> None:
     record = publish_layer(store, 1).folder / "layer.json"
     record.write_text(text)
@@ -276,12 +303,24 @@ def test_sweep_removes_what_killed_builds_left_and_nothing_whole(
 ) -> None:
     unpublished = store.folder / f"{make_digest(7)}.00000000"
     half_removed = store.folder / f".gone-{make_digest(8)}.00000000"
-    for folder in (unpublished, half_removed):
-        folder.mkdir()
-        make_qcow2(folder / DISK)
+    unpublished.mkdir()
+    make_qcow2(unpublished / DISK)
+    shutil.copytree(chain[0].folder, half_removed)  # its record was not gone yet
+    assert store.load() == list(chain)
     assert set(store.sweep()) == {unpublished.name, half_removed.name}
     assert store.sweep() == []
     assert store.load() == list(chain)
+
+
+def test_what_is_none_of_ours_is_let_alone(store: LayerStore) -> None:
+    layer = publish_layer(store, 1)
+    foreign = [store.folder / "lost+found", store.folder / f"{layer.folder.name}.bak", store.folder / "notes.txt"]
+    for folder in foreign[:2]:
+        (folder / "mine").mkdir(parents=True)
+    foreign[2].touch()
+    assert store.sweep() == []
+    assert store.gc(0) == [layer]
+    assert all(path.exists() for path in foreign)
 
 
 def test_gc_removes_the_least_recently_used_first_and_no_more_than_it_must(store: LayerStore) -> None:
@@ -422,6 +461,13 @@ def fill(folder: Path) -> None:
             return
 
 
+async def test_full_disk_under_a_new_drive_is_the_hosts_fault_and_named(small_disk: Path) -> None:
+    fill(small_disk)
+    with pytest.raises(PrerequisiteError, match="No space left") as caught:
+        await create_disk(small_disk / DISK, 1 << 30)
+    assert caught.value.cause == "host-disk-full"
+
+
 async def test_full_disk_at_publishing_is_a_warning_and_leaves_nothing_torn(
     small_disk: Path, store: LayerStore, env: Env, events: list[Event]
 ) -> None:
@@ -497,9 +543,14 @@ def make_layers(env: Env, owners: _Owners) -> BuildLayers:
 
 def test_nearest_layer_is_the_same_targets_with_the_fewest_other_inputs(store: LayerStore) -> None:
     near = publish_layer(store, 1, inputs={"iso": "a", "memory": "1", "cpus": "1"})
-    publish_layer(store, 2, inputs={"iso": "b", "memory": "2", "cpus": "1"})
+    publish_layer(store, 2, inputs={"iso": "b", "memory": "3", "cpus": "1"})
     on = publish_layer(store, 3, on=near, inputs={"iso": "a", "memory": "2", "cpus": "1"})
     key = StageKey(digest="", inputs={"iso": "a", "memory": "2", "cpus": "1"})
-    assert find_nearest(store.load(), key, index=0, target=near.target) == near
-    assert find_nearest(store.load(), key, index=1, target=near.target) == on
-    assert find_nearest(store.load(), key, index=2, target=near.target) is None
+
+    def nearest(index: int, target: str = near.target) -> Layer | None:
+        return find_nearest(store.load(), key, index=index, name="none", target=target)
+
+    assert nearest(0) == near
+    assert nearest(1) == nearest(2) == on  # the same step, wherever it stood
+    assert nearest(0, "qemu/lab/tiny-1-x86_64") == near
+    assert nearest(0, "qemu/local/tiny-2-x86_64") is None

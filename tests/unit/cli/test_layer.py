@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ import pytest
 from osimager.build.layers import LayerStore
 from osimager.build.workspace import open_workspace
 from osimager.env import Clock
+from osimager.machine.ram import MEMORY
 from osimager.paths import Places
+from osimager.plan.digests import StageKey
 from tests.unit.build.layer_lab import publish_layer
 from tests.unit.cli.conftest import Run, Said
 from tests.unit.cli.test_ps import example, write_record
@@ -42,6 +45,25 @@ def test_disk_and_the_same_once_more_with_its_memory_are_told_apart(store: Layer
         booted.folder.name,
     ]
     assert "2 layers" in run("layer", "show", names[0].partition(".")[0]).err
+
+
+def test_memory_that_is_damaged_is_none(store: LayerStore, run: Run) -> None:
+    disk = publish_layer(store, 1, memory="m")
+    publish_layer(store, 2, on=disk, memory="m", changes=True)
+    assert [row["memory"] for row in run("layer", "list", "--json").json()] == [True, True]
+    assert run("layer", "list").out.count("memory") == 2
+    (disk.folder / MEMORY).unlink()
+    assert [row["memory"] for row in run("layer", "list", "--json").json()] == [False, False]
+    assert "memory" not in run("layer", "list").out
+
+
+def test_gc_says_what_it_is_that_goes(store: LayerStore, run: Run) -> None:
+    with store.open_new(StageKey(digest="ab" * 32, inputs={}), "") as half:
+        name = half.folder.name
+        shutil.copytree(half.folder, store.folder / f"copy-{name}")
+    (store.folder / f"copy-{name}").rename(store.folder / name)
+    assert run("gc").err == f"swept the unfinished or damaged layer {name[:12]}.{name.partition('.')[2]}\n"
+    assert run("gc").err == "nothing to sweep\n"
 
 
 def test_layer_is_shown_with_the_inputs_that_it_is_found_by(store: LayerStore, run: Run) -> None:

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import io
 import json
+import os
 import re
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import pycdlib
 import pytest
 
+from osimager.build.layers import LayerStore
+from osimager.events import Stage
 from osimager.paths import Places
+from osimager.plan.digests import make_digest
 from osimager.redact import MASK
+from osimager.registry.entry import StageRecord, Status
+from osimager.registry.store import Registry
+from tests.unit.build.layer_lab import publish_layer
 from tests.unit.cli.conftest import Run
+from tests.unit.registry.test_store import make_entry
 
 Write = Callable[[str, str], Path]
 pytestmark = pytest.mark.needs("qemu-system-x86_64")
@@ -138,7 +151,7 @@ def test_changed_secret_changes_digests_that_nobody_can_guess_from(run: Run, web
 
 def test_plan_is_as_it_was(run: Run, web: Path, check_golden: Callable[[Path, str], None]) -> None:
     found = plan(run, web)
-    for key in ("host", "output", "layers", "digests", "deadlines"):  # this host's, and now's
+    for key in ("host", "output", "layers", "image", "digests", "deadlines"):  # this host's, and now's
         del found[key]
     text = json.dumps(found, indent=1, ensure_ascii=False) + "\n"
     shipped = Path(__file__).parents[3]
@@ -334,3 +347,119 @@ def test_layer_that_is_not_there_or_not_wanted_says_which(run: Run, web: Path, w
     said = run("plan", "web-1", "--iso", str(web / "web.iso"), *checksum, "--project", web, *words)
     found = [line for line in said.out.splitlines() if line.startswith("layer")]
     assert found[:2] == [f"layer       installed disk: miss: {why}", f"layer       base: miss: {why}"]
+
+
+def layer_lines(run: Run, web: Path, *words: str) -> list[str]:
+    """Give what `plan` says of the installed disk and of the image."""
+    said = run("plan", "web-1", "--iso", str(web / "web.iso"), "--project", web, *words)
+    assert said.status == 0, said.err
+    lines = said.out.splitlines()
+    return [next(line[12:] for line in lines if line.startswith(kind)) for kind in ("layer", "image")]
+
+
+def write_iso(path: Path, content: bytes) -> None:
+    """Write an ISO with one file, over the one that was there."""
+    iso = pycdlib.PyCdlib()
+    iso.new(vol_ident="WEB")
+    iso.add_fp(io.BytesIO(content), len(content), "/FILE.;1")
+    file = io.BytesIO()
+    iso.write_fp(file)
+    iso.close()
+    path.write_bytes(file.getvalue())
+
+
+def keep_installed(run: Run, web: Path, places: Places) -> None:
+    """Publish the layer that this plan's INSTALL would leave."""
+    found = plan(run, web)
+    digests, layers = found["digests"], found["layers"]
+    assert isinstance(digests, dict)
+    assert isinstance(layers, list)
+    iso = make_digest(hashlib.sha256((web / "web.iso").read_bytes()).hexdigest())
+    inputs = {**digests["install"]["inputs"], "iso": iso}
+    digest = make_digest({"before": None, "inputs": inputs})
+    publish_layer(LayerStore(places), 1, inputs=inputs, digest=int(digest, 16), target="qemu/local/web-1-x86_64")
+
+
+@pytest.mark.needs("qemu-img", "qemu-io")
+def test_another_iso_under_the_same_name_is_told_apart(run: Run, web: Path, places: Places) -> None:
+    iso = web / "web.iso"
+    write_iso(iso, b"one")
+    keep_installed(run, web, places)
+    assert layer_lines(run, web)[0] == "installed disk: hit (1.0s)"
+    first, before = iso.read_bytes(), iso.stat()
+    write_iso(iso, b"two")
+    os.utime(iso, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (iso.stat().st_size, iso.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    assert layer_lines(run, web)[0] == "installed disk: miss: the ISO changed"
+    iso.write_bytes(first)
+    assert layer_lines(run, web)[0] == "installed disk: hit (1.0s)"
+    assert layer_lines(run, web, "--cpus", "3")[0] == "installed disk: miss: machine.cpus changed"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can mount")
+@pytest.mark.needs("qemu-img", "qemu-io", "mount")
+def test_plan_needs_no_right_to_write_to_the_layers(run: Run, web: Path, places: Places) -> None:
+    write_iso(web / "web.iso", b"one")
+    keep_installed(run, web, places)
+    layers = str(places.layers)
+    if subprocess.run(["mount", "--bind", "-o", "ro", layers, layers], capture_output=True, check=False).returncode:
+        pytest.skip("no right to mount on this host")
+    try:
+        assert layer_lines(run, web)[0] == "installed disk: hit (1.0s)"
+    finally:
+        subprocess.run(["umount", layers], check=True)
+
+
+@pytest.mark.needs("qemu-img")
+def test_firmware_counts_by_its_content_wherever_it_lies(
+    run: Run, web: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user = tmp_path / "user"
+    descriptors = user / ".config/qemu/firmware"
+    descriptors.mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(user))
+
+    def firmware(folder: str, code: bytes) -> str:
+        (user / folder).mkdir(exist_ok=True)
+        (user / folder / "code.fd").write_bytes(code)
+        (user / folder / "vars.fd").write_bytes(b"variables")
+        part = {name: {"filename": f"{user}/{folder}/{name}.fd", "format": "raw"} for name in ("code", "vars")}
+        mapping = {"device": "flash", "executable": part["code"], "nvram-template": part["vars"]}
+        targets = [{"architecture": "x86_64", "machines": ["pc-q35-*"]}]
+        text = {"interface-types": ["uefi"], "mapping": mapping, "targets": targets, "features": []}
+        (descriptors / "00-mine.json").write_text(json.dumps(text))
+        digests = plan(run, web, "--firmware", "uefi")["digests"]
+        assert isinstance(digests, dict)
+        return str(digests["install"]["inputs"]["firmware"])
+
+    first = firmware("one", b"code")
+    os.utime(user / "one/code.fd", (1, 1))
+    assert firmware("two", b"code") == first
+    assert firmware("two", b"edoc") != first
+
+
+def test_image_that_is_there_is_told_and_what_makes_it_another(
+    run: Run, web: Path, write: Write, places: Places
+) -> None:
+    def image(*words: str) -> str:
+        return layer_lines(run, web, "--iso-checksum", f"sha256:{'a' * 64}", *words)[1]
+
+    assert image() == "never kept: a step before it, or it itself, says cache: false"
+    write("specs/web/spec.yml", WEB.replace(", cache: false", ""))
+    assert image() == "miss: the layers below are made anew"
+    found = plan(run, web, "--iso-checksum", f"sha256:{'a' * 64}")
+    digests, output = found["digests"], found["output"]
+    assert isinstance(digests, dict)
+    assert isinstance(output, dict)
+    entry = make_entry("qemu/local/web-1-x86_64", folder=Path(output["folder"]))
+    stages = {Stage.PROVISION: digests["steps"][-1]["digest"], Stage.PUBLISH: digests["image"]["digest"]}
+    records = tuple(StageRecord(stage, digest, 1.0) for stage, digest in stages.items())
+    entry = dataclasses.replace(entry, stages=records, label="", status=Status.VERIFIED)
+    entry.path.parent.mkdir(parents=True)
+    entry.path.write_bytes(bytes(entry.size_bytes))
+    Registry.open(places.registry).add(entry)
+    assert image() == "hit"
+    assert image("--seal", "machine") == "miss: seal changed"
+    assert image("--force") == "miss: made anew, as asked"
+    write("scripts.d/tool.sh", "#!/bin/sh\necho another\n")
+    assert image() == "miss: the layers below are made anew"
