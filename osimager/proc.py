@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import os
 import re
+import resource
 import shutil
 import signal
 import sys
@@ -25,6 +26,7 @@ _PR_SET_PDEATHSIG = 1
 # Loaded before any fork: between fork and exec nothing may allocate or import.
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 _LINE_END = re.compile(r"[\r\n]")
+_MOST_FILES = 10_240  # macOS takes no more (OPEN_MAX)
 # What a tool needs of our environment; the rest (tokens, proxies with passwords) stays here.
 _PASSED_ON = (
     "PATH",
@@ -73,6 +75,16 @@ def find_tool(name: str, *, package: str = "") -> Path:
         hint = f"install {package}" if package else "install it, or put it on PATH"
         raise PrerequisiteError(f"the program {name!r} is not on this host", hint=hint)
     return Path(found)
+
+
+def allow_open_files() -> None:
+    """Let this process and its children open as many files as the host allows, within reason: a build holds a few of
+    each of its layers, and so does its QEMU.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def tool_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -17,11 +17,13 @@ from osimager.cli.report import report
 from osimager.cli.terminal import open_terminal
 from osimager.events import Sink, Stage
 from osimager.paths import Places
+from osimager.proc import allow_open_files
 from osimager.units import format_duration, format_size
 
 
 def build_targets(requests: Sequence[BuildRequest], *, jobs: int, as_json: bool, verbosity: int) -> list[int]:
     """Build the targets, show how it goes and how each ended, and give their statuses."""
+    allow_open_files()
     several = len(requests) > 1
     display = LiveDisplay(several=several) if not as_json and is_terminal() and verbosity == 0 else None
     lines: Sink = write_json if as_json else PlainLines(verbosity=verbosity, several=several)

@@ -219,3 +219,12 @@ def test_a_child_whose_parent_died_before_it_could_ask_leaves() -> None:
     assert prepare is not None
     done = subprocess.run(["true"], preexec_fn=prepare, check=False)
     assert done.returncode == 127
+
+
+def test_as_many_files_may_be_open_as_the_host_allows() -> None:
+    code = (
+        "import resource as r; r.setrlimit(r.RLIMIT_NOFILE, (40, 400)); from osimager.proc import allow_open_files;"
+        "allow_open_files(); print(r.getrlimit(r.RLIMIT_NOFILE))"
+    )
+    done = subprocess.run([PYTHON, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "(400, 400)\n"
