@@ -73,10 +73,11 @@ def from_entry(
     local = find_local(iso_path, [*names, *entry.patterns])
     if local is None and not entry.urls:
         page = entry.needs_login or "the vendor"
+        note = f". {entry.notes}" if entry.notes else ""
         raise MediaError(
             f"{entry.name} cannot be downloaded without a login, and no file {' or '.join(entry.patterns)} was found",
             where=entry.place,
-            hint=f"get it from {page} and put it into {iso_path[0]}, or say --iso PATH",
+            hint=f"get it from {page} and put it into {iso_path[0]}, or say --iso PATH{note}",
         )
     return MediaPlan(
         name=entry.name,

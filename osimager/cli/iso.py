@@ -289,9 +289,13 @@ def _wanted(arch: str | None) -> Arch:
 
 
 def _entry(catalog: Catalog, name: str, arch: Arch) -> IsoEntry:
+    import difflib
+
     entry = catalog.find_iso(name, arch)
     if entry is None:
-        raise UsageError(f"the ISO catalogue has no {name!r} for {arch}", hint="osimager iso list shows what it has")
+        close = difflib.get_close_matches(name, catalog.iso_tables(), 3, 0.7)
+        hint = f"did you mean {' or '.join(close)}?" if close else "osimager iso list shows what it has"
+        raise UsageError(f"the ISO catalogue has no {name!r} for {arch}", hint=hint)
     return entry
 
 

@@ -19,5 +19,4 @@ def make_iso(name: str, arch: str, table: Table) -> IsoEntry | None:
     if not (urls or "make" in merged or "patterns" in merged):
         hint = "add url, patterns or make"
         raise ConfigError(f"{name} says nowhere to get the ISO from", where=table.place(), hint=hint)
-    known = {key: value for key, value in merged.items() if key != "notes"}
-    return IsoEntry(name=name, arch=arch, place=table.place(), urls=urls, **known)
+    return IsoEntry(name=name, arch=arch, place=table.place(), urls=urls, **merged)

@@ -275,4 +275,5 @@ class IsoEntry:
     make: str | None = None
     options: Mapping[str, Value] = field(default_factory=dict)
     needs_login: str | None = None
+    notes: str | None = None
     sources: Mapping[str, str] = field(default_factory=dict)

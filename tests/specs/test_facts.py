@@ -7,16 +7,27 @@ from __future__ import annotations
 
 import pytest
 
-from osimager.arch import Arch
+from osimager.arch import Arch, Firmware
 from osimager.config.catalog import Catalog, Roots
 from osimager.config.configuration import Configuration
 from osimager.config.lookups import Lookups
 from osimager.config.request import Request
+from osimager.config.sections import Rung
 from osimager.holes import OF_BUILD, hole, name_holes
+from osimager.media.grub import parse_grub
+from osimager.plan.boot import choose_entry, make_command_line
+from osimager.plan.model import BootPlan
 from osimager.plan.resolve import render_answers
 from tests.specs.test_specs import REPOSITORY
 
 ROOTS = Roots(specs=(REPOSITORY / "specs",), files=(REPOSITORY / "files",), isos=(REPOSITORY / "isos.d",))
+# isoBuilder.py of https://github.com/vmware/photon: the medium is named by what GRUB's probe finds.
+PHOTON_MENU = """probe -s photondisk -u ($root)
+menuentry "Install" {
+    linux /isolinux/vmlinuz root=/dev/ram0 loglevel=3 photon.media=UUID=$photondisk
+    initrd /isolinux/initrd.img
+}
+"""
 MIRROR = "https://mirror.example.org/alpine/v3.22"
 
 
@@ -63,6 +74,15 @@ def test_xcp_ng_gets_its_answers_on_the_kernels_part_of_the_line(catalog: Catalo
     assert kernel.split()[0] == "/boot/vmlinuz"
     assert {f"answerfile={hole('answer_url')}/answerfile.xml", "install"} <= {*kernel.split()}
     assert ramdisk.strip() == "/install.img<enter>"
+
+
+def test_photon_is_told_of_one_medium(catalog: Catalog, lookups: Lookups) -> None:
+    installer = resolve(catalog, "photon-5.0-x86_64", lookups).sections.installer
+    boot = BootPlan(rung=Rung.DIRECT, reason="", menu=installer.menu or "")
+    entries = parse_grub(PHOTON_MENU, "/boot/grub2/grub.cfg", Firmware.UEFI, lambda _path: None)
+    entry, _ = choose_entry(entries, boot, Firmware.UEFI)
+    line = make_command_line(entry.arguments, installer.kernel_arguments, installer.drop_arguments)
+    assert [word for word in line.split() if word.startswith("photon.media")] == ["photon.media=cdrom"]
 
 
 def test_freebsd_has_its_distribution_sets_on_the_medium(catalog: Catalog) -> None:

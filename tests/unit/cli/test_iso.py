@@ -23,6 +23,7 @@ from tests.unit.cli.conftest import Run
 from tests.unit.media.hostile import iso_of
 
 Write = Callable[[str, str], Path]
+X86 = ("--arch", "x86_64")
 TREEINFO = "[general]\nfamily = Rocky Linux\nversion = 9.5\narch = x86_64\n"
 
 
@@ -72,6 +73,7 @@ def catalogue(project: Path, write: Write, server: str, iso: Path) -> Path:
               volume_id: "Rocky-9-5-.*"
         own-2:
           needs_login: https://vendor.example.org/page
+          notes: The other one is in German.
           arches:
             x86_64: {{patterns: ["own-2-*.iso"]}}
         """,
@@ -108,12 +110,17 @@ def test_show_gives_every_value_with_its_source(run: Run, catalogue: Path) -> No
     assert "volume_id      Rocky-9-5-.*\n                 by the test\n" in shown
     fields = run("iso", "show", "own-1", "--arch", "x86_64", "--json", "--project", catalogue).json()
     assert fields["place"] == f"{catalogue}/isos.d/own.yml:3"
-    assert run("iso", "show", "own-3", "--project", catalogue).status == 2
+    assert (
+        "notes          The other one is in German.\n" in run("iso", "show", "own-2", *X86, "--project", catalogue).out
+    )
+    unknown = run("iso", "show", "own-3", *X86, "--project", catalogue)
+    assert (unknown.status, "own-2" in unknown.err) == (2, True)
+    assert "iso list" in run("iso", "show", "something-else", *X86, "--project", catalogue).err
 
 
 def test_an_iso_behind_a_login_says_the_page(run: Run, catalogue: Path) -> None:
     said = run("iso", "fetch", "own-2", "--arch", "x86_64", "--project", catalogue)
-    assert (said.status, "https://vendor.example.org/page" in said.err) == (5, True)
+    assert (said.status, "https://vendor.example.org/page" in said.err, "in German" in said.err) == (5, True, True)
 
 
 def test_verify_holds_a_file_against_the_catalogue(run: Run, catalogue: Path, iso: Path, tmp_path: Path) -> None:
