@@ -173,7 +173,10 @@ class _Build:
         if not isinstance(error, Exception):
             raise error
         if self._asked.bundle and evidence is not None:
-            bundle = write_bundle(self._folder)
+            try:
+                bundle = await in_thread(lambda: write_bundle(self._folder))
+            except (OsimagerError, OSError) as exc:  # the evidence is there, and the other builds go on
+                self._env.emit(Notice(f"there is no bundle: {exc}", "warning"))
         return self._outcome(status, error=error, evidence=evidence, bundle=bundle)
 
     def _outcome(self, status: int, **how: Any) -> Outcome:

@@ -61,7 +61,8 @@ async def run_build(prepared: Prepared, use: CacheUse, rig: Rig, env: Env, rec: 
             keep = _keeping(layers.keeping(machine), prepared, after=base.steps)
             steps = run_steps(plan.steps, guest, env, deadline_s=deadline_s, way=way, done=base.steps, keep=keep)
             await rec.run(Stage.PROVISION, steps)
-            sealed = await rec.run(Stage.SEAL, seal(plan.seal, guest, env))
+            sealing = seal(plan.seal, guest, env, deadline_s=plan.deadline_s(Stage.SEAL))
+            sealed = await rec.run(Stage.SEAL, sealing)
             await rec.run(Stage.STOP, machine.shut_down(plan.deadline_s(Stage.STOP)))
         image = await rec.enter(Stage.CONVERT, up, open_image(layers.drive(disk_name), plan.output, env, ahead))
         if plan.verify:

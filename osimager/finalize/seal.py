@@ -37,7 +37,7 @@ def read_seal_script() -> str:
     return Path(__file__).with_name("seal.sh").read_text(encoding="utf-8")
 
 
-async def seal(plan: SealPlan, guest: Communicator, env: Env, *, deadline_s: float = 600.0) -> Sealed:
+async def seal(plan: SealPlan, guest: Communicator, env: Env, *, deadline_s: float) -> Sealed:
     """Seal the guest; the connection is of no use afterwards. Raises ProvisionError that names what is left."""
     was: list[tuple[str, str]] = []
     logins: list[str] = []

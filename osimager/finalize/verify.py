@@ -11,6 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+from osimager.aio import in_thread
 from osimager.env import Env
 from osimager.errors import PublishError
 from osimager.events import OutputLine
@@ -95,7 +96,8 @@ async def verify(image: Path, plan: SealPlan, sealed: Sealed, means: Means, env:
     seed = env.workspace / "verify-seed.iso"
     name = f"verify-{env.entropy(3).hex()}" if plan.mode is SealMode.TEMPLATE else hostname
     try:
-        means.make_seed(seed, LABEL, _seed_files(name, means.public_line, env))
+        files = _seed_files(name, means.public_line, env)
+        await in_thread(lambda: means.make_seed(seed, LABEL, files))
         async with means.start(overlay, (seed,)) as machine:
             if sealed.cloud_init:
                 async with means.open_ssh(await machine.find_endpoint(), USER) as guest:

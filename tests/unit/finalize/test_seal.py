@@ -126,7 +126,7 @@ grep -c personhash /etc/shadow
 
 async def test_template_loses_its_identity_and_keeps_its_people(env: Env, folder: Path) -> None:
     guest = Chroot(folder, after=_LOOK)
-    sealed = await seal(SealPlan(SealMode.TEMPLATE, "osimager"), guest, env)
+    sealed = await seal(SealPlan(SealMode.TEMPLATE, "osimager"), guest, env, deadline_s=60)
     assert sealed.machine_id == "0123456789abcdef0123456789abcdef"
     assert len(sealed.host_keys) == 1
     assert "person (password)" in sealed.logins
@@ -144,7 +144,7 @@ async def test_template_loses_its_identity_and_keeps_its_people(env: Env, folder
 
 async def test_machine_keeps_its_identity_and_loses_the_build(env: Env, folder: Path) -> None:
     guest = Chroot(folder, after=_LOOK)
-    await seal(SealPlan(SealMode.MACHINE, "osimager"), guest, env)
+    await seal(SealPlan(SealMode.MACHINE, "osimager"), guest, env, deadline_s=60)
     assert guest.after_said.splitlines() == [
         "has /etc/machine-id",
         "has /etc/ssh/ssh_host_ed25519_key",
@@ -160,7 +160,7 @@ async def test_machine_keeps_its_identity_and_loses_the_build(env: Env, folder: 
 
 async def test_account_that_the_configuration_names_stays_without_the_builds_key(env: Env, folder: Path) -> None:
     guest = Chroot(folder, after="grep -c '^person:' /etc/passwd; cat /home/person/.ssh/authorized_keys")
-    sealed = await seal(SealPlan(SealMode.TEMPLATE, "person", remove_build_user=False), guest, env)
+    sealed = await seal(SealPlan(SealMode.TEMPLATE, "person", remove_build_user=False), guest, env, deadline_s=60)
     assert guest.after_said.splitlines() == ["1", "ssh-ed25519 PPPP person"]
     assert isinstance(sealed, Sealed)
 
@@ -168,7 +168,7 @@ async def test_account_that_the_configuration_names_stays_without_the_builds_key
 async def test_what_cannot_be_removed_is_named(env: Env, folder: Path, events: list[Event]) -> None:
     before = "echo 'osimager ALL=(ALL) ALL' >/etc/sudoers.d/forgotten"
     with pytest.raises(ProvisionError, match=r"could not remove rights of osimager in /etc/sudoers\.d/forgotten"):
-        await seal(SealPlan(SealMode.TEMPLATE, "osimager"), Chroot(folder, before=before), env)
+        await seal(SealPlan(SealMode.TEMPLATE, "osimager"), Chroot(folder, before=before), env, deadline_s=60)
     assert OutputLine("seal", "left rights of osimager in /etc/sudoers.d/forgotten") in events
 
 
@@ -176,17 +176,17 @@ async def test_key_and_account_that_come_back_are_named(env: Env, folder: Path) 
     """What cannot be changed stays, and is found in the files themselves (a copy of the build's key, here)."""
     before = "echo 'ssh-ed25519 AAAA osimager-build' >/root/.ssh/authorized_keys2"
     with pytest.raises(ProvisionError, match=r"the build's key in /root/\.ssh/authorized_keys2"):
-        await seal(SealPlan(SealMode.TEMPLATE, "osimager"), Chroot(folder, before=before), env)
+        await seal(SealPlan(SealMode.TEMPLATE, "osimager"), Chroot(folder, before=before), env, deadline_s=60)
     # An account of which only the password's hash is left, as a tool that failed half-way leaves it.
     before = "sed -i /^osimager:/d /etc/passwd"
     with pytest.raises(ProvisionError, match="the account osimager in /etc/shadow"):
-        await seal(SealPlan(SealMode.TEMPLATE, "osimager"), Chroot(folder, before=before), env)
+        await seal(SealPlan(SealMode.TEMPLATE, "osimager"), Chroot(folder, before=before), env, deadline_s=60)
 
 
 async def test_hosts_loses_the_name_that_the_installer_gave_and_nothing_else(env: Env, folder: Path) -> None:
     before = "printf '127.0.0.1 localhost\\n127.0.1.1 myhost\\n10.0.0.1 a b\\\\c' >/etc/hosts"
     guest = Chroot(folder, before=before, after="cat /etc/hosts")
-    await seal(SealPlan(SealMode.TEMPLATE, "osimager"), guest, env)
+    await seal(SealPlan(SealMode.TEMPLATE, "osimager"), guest, env, deadline_s=60)
     assert guest.after_said == "127.0.0.1 localhost\n10.0.0.1 a b\\c\n"
 
 
