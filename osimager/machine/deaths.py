@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from osimager.errors import GuestGone, MachineError, PrerequisiteError
 from osimager.machine.memory import count_oom_kills
 
+_FEWER = "this machine holds fewer processors under this accelerator: give the guest fewer with --cpus"
 # What QEMU says on stderr, and what a user can do about it; the flag: the host lacks something (status 4).
 _HINTS: tuple[tuple[str, str, bool], ...] = (
     ("Cannot allocate memory", "close something, or give the guest less with --memory", True),
@@ -20,6 +21,8 @@ _HINTS: tuple[tuple[str, str, bool], ...] = (
     ("failed to initialize kvm", "use --accel tcg", True),
     ("HV_ERROR", "use --accel tcg; `osimager doctor` tells what Hypervisor.framework misses", True),
     ("is not a valid device model name", "this QEMU lacks that device: install its full package", True),
+    ("SMP CPUs", _FEWER, True),
+    ("-smp configuration requires", _FEWER, True),
     ("unsupported machine type", "this QEMU lacks that machine: install its full package", True),
     ("Display '", "this QEMU has no windows (Debian: qemu-system-gui): use --display vnc or none", True),
     ("gtk initialization failed", "use --display none or vnc", True),

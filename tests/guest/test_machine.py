@@ -195,6 +195,14 @@ async def test_death_is_told_to_who_awaits_the_end(env: Env, host: HostFacts, ev
     assert ended(events) == ["died"]
 
 
+async def test_more_processors_than_a_machine_holds_are_told_with_a_hint(env: Env, host: HostFacts) -> None:
+    run = dataclasses.replace(make_run(env, host, tiny.HANG), shape=dataclasses.replace(SHAPE, cpus=5000))
+    with pytest.raises(PrerequisiteError, match="SMP CPUs") as caught:
+        async with start_machine(run, env):
+            pass
+    assert "--cpus" in str(caught.value.hint)
+
+
 async def test_stopped_qemu_is_killed(env: Env, host: HostFacts, events: list[Event]) -> None:
     async with asyncio.timeout(LIMIT_S), start_machine(make_run(env, host, tiny.HANG), env) as machine:
         os.kill(machine.pid, signal.SIGSTOP)
