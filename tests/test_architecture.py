@@ -30,6 +30,7 @@ LAYERS = {
     "paths": 0,
     "proc": 0,
     "processes": 0,
+    "qemu_img": 0,
     "redact": 0,
     "units": 0,
     "config": 1,

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from osimager.aio import in_thread
 from osimager.build.credentials import Credentials
-from osimager.build.disks import create_disk
 from osimager.build.evidence import witnessed, write_answers
 from osimager.build.machines import Rig
 from osimager.build.validating import validate_plan
@@ -28,6 +27,7 @@ from osimager.media.seed import make_seed
 from osimager.plan.facts import MediaFacts
 from osimager.plan.model import BuildPlan, UserNetwork
 from osimager.ports import EndReason
+from osimager.qemu_img import create_disk
 
 # Where QEMU's user network puts this host, unless a static network says otherwise (qemu(1), -netdev user).
 _HOST_IN_GUEST = "10.0.2.2"

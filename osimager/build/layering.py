@@ -18,7 +18,6 @@ from pathlib import Path
 from osimager.aio import in_thread
 from osimager.build.copies import Copies
 from osimager.build.credentials import Credentials, read_credentials
-from osimager.build.disks import create_overlay, read_size
 from osimager.build.layers import Content, Layer, LayerStore, NewLayer, read_access
 from osimager.build.request import CacheUse
 from osimager.env import Env
@@ -30,6 +29,7 @@ from osimager.machine.ram import CHANGES, MACHINE, MEMORY, SavedMemory
 from osimager.machine.tpm import STATE
 from osimager.plan.digests import PlanKeys
 from osimager.plan.model import BuildPlan
+from osimager.qemu_img import create_overlay, read_size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from osimager.aio import in_thread
 from osimager.arch import Arch, Firmware
-from osimager.build.disks import create_overlay, read_size
 from osimager.build.machines import Rig
 from osimager.build.workspace import open_workspace
 from osimager.env import Clock, Env
@@ -25,6 +24,7 @@ from osimager.plan.model import DiskShape, MachineShape, NicShape
 from osimager.ports import Endpoint
 from osimager.proc import find_tool, run_foreground
 from osimager.provision.banner import wait_banner
+from osimager.qemu_img import create_overlay, read_size
 from osimager.redact import Masker
 from osimager.registry.entry import Entry
 

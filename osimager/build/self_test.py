@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 from osimager.aio import in_thread
 from osimager.arch import Arch, Firmware
-from osimager.build.disks import create_disk
 from osimager.build.workspace import open_workspace
 from osimager.config.sections import DiskInterface
 from osimager.env import Clock, Env
@@ -29,6 +28,7 @@ from osimager.media.iso9660 import make_image
 from osimager.paths import Places
 from osimager.plan.model import DiskShape, MachineShape, NicShape
 from osimager.ports import EndReason
+from osimager.qemu_img import create_disk
 from osimager.redact import Masker
 
 _DEADLINE_S = 120.0

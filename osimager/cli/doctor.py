@@ -28,6 +28,7 @@ def command(*, as_json: bool, self_test: bool) -> None:
     from osimager.machine.host import doctor_report
     from osimager.paths import Places
     from osimager.plan.digests import to_plain
+    from osimager.qemu_img import PACKAGES
 
     places = Places.from_environment(os.environ)
     host = asyncio.run(doctor_report(places))
@@ -48,9 +49,7 @@ def command(*, as_json: bool, self_test: bool) -> None:
         raise PrerequisiteError(f"the self-test failed: {failed[0].what}: {failed[0].problem}", hint="osimager doctor")
     if not buildable:
         lacking = [guest.hint for guest in host.guests if guest.hint]
-        hint = (
-            lacking[0] if host.qemu_img else "install qemu-utils (Debian, Ubuntu), qemu-img (Fedora, EL), qemu (brew)"
-        )
+        hint = lacking[0] if host.qemu_img else f"install {PACKAGES}"
         raise PrerequisiteError("this host can build nothing", hint=hint)
 
 

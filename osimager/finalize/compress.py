@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from osimager.errors import PrerequisiteError, PublishError
-from osimager.proc import find_tool, open_child
+from osimager.proc import open_child
+from osimager.qemu_img import find_qemu_img
 
 _PERCENT = re.compile(rb"\((\d+\.\d+)/100%\)")
 _MOST_COROUTINES = 16  # qemu-img's own limit
@@ -49,11 +50,6 @@ async def compress(
         raise exc.exceptions[0] from exc
     if status != 0:
         raise _failed(target, said.result().decode(errors="replace"))
-
-
-def find_qemu_img() -> Path:
-    """Find the program. Raises PrerequisiteError."""
-    return find_tool("qemu-img", package="qemu-utils (Debian), qemu-img (Fedora) or qemu (Homebrew)")
 
 
 def _count_coroutines(*, beside: bool) -> int:

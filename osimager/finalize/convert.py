@@ -18,12 +18,13 @@ from osimager.aio import in_thread
 from osimager.env import Env
 from osimager.errors import PrerequisiteError, PublishError
 from osimager.events import Progress
-from osimager.finalize.compress import compress, find_qemu_img
+from osimager.finalize.compress import compress
 from osimager.finalize.precompress import Precompressed, list_chain, make_part
 from osimager.finalize.qcow2 import Unreadable, join
 from osimager.kept import PARTIAL_PREFIX, make_folder
 from osimager.plan.model import OutputPlan
 from osimager.proc import ToolFailed, run_tool
+from osimager.qemu_img import QUICK_S, find_qemu_img
 from osimager.units import format_size
 
 _WHAT = "image"
@@ -125,7 +126,7 @@ async def _check_space(disk: Path, folder: Path) -> int:
     """Give the bytes that `disk` holds, at most what its compressed copy takes. Raises PrerequisiteError."""
     try:
         argv: list[str | Path] = [find_qemu_img(), "measure", "-f", "qcow2", "-O", "qcow2", "--output=json", disk]
-        done = await run_tool(argv, deadline_s=60)
+        done = await run_tool(argv, deadline_s=QUICK_S)
     except ToolFailed as exc:
         raise PublishError(f"cannot read {disk.name}: {exc.what}") from exc
     needed_bytes = int(json.loads(done.stdout)["required"])

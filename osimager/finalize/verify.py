@@ -18,7 +18,8 @@ from osimager.events import OutputLine
 from osimager.finalize.seal import Sealed
 from osimager.plan.model import SealMode, SealPlan
 from osimager.ports import Communicator, Endpoint, Machine
-from osimager.proc import ToolFailed, find_tool, run_tool
+from osimager.proc import ToolFailed
+from osimager.qemu_img import create_overlay, read_size
 
 USER = "osimager-verify"
 LABEL = "CIDATA"
@@ -122,17 +123,12 @@ async def verify(image: Path, plan: SealPlan, sealed: Sealed, means: Means, env:
 
 
 async def _make_overlay(image: Path, env: Env) -> Path:
-    qemu_img = find_tool("qemu-img")
-    overlay = env.workspace / "verify.qcow2"
     try:
-        shown = await run_tool([qemu_img, "info", "-f", "qcow2", "--output=json", image], deadline_s=60)
-        size_bytes = int(json.loads(shown.stdout)["virtual-size"]) + ADDED_BYTES
-        backing = Path.cwd() / image  # a relative one would be looked for in the overlay's folder
-        create = ("create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", backing, overlay, str(size_bytes))
-        await run_tool([qemu_img, *create], deadline_s=60)
+        size_bytes = await read_size(image) + ADDED_BYTES
     except ToolFailed as exc:
         raise PublishError(f"the image cannot be read: {exc.what}") from exc
-    return overlay
+    # A relative name would be looked for in the overlay's folder.
+    return await create_overlay(env.workspace / "verify.qcow2", Path.cwd() / image, size_bytes=size_bytes)
 
 
 def _seed_files(name: str, public_line: str, env: Env) -> dict[str, bytes]:

@@ -16,7 +16,8 @@ from osimager.arch import Arch
 from osimager.errors import PrerequisiteError
 from osimager.kept import publishing
 from osimager.plan.facts import FirmwareFiles
-from osimager.proc import ToolFailed, find_tool, run_tool
+from osimager.proc import ToolFailed, run_tool
+from osimager.qemu_img import QUICK_S, find_qemu_img
 
 # `virt` maps each flash as 64 MiB and refuses an image of another size.
 _VIRT_FLASH_BYTES = 64 << 20
@@ -106,12 +107,12 @@ def pad_code(firmware: FirmwareFiles, folder: Path) -> FirmwareFiles:
 
 async def make_variables(firmware: FirmwareFiles, path: Path) -> Path:
     """Make a clean set of variables at `path`: a qcow2, since raw ones forbid snapshots of the machine."""
-    qemu_img = find_tool("qemu-img", package="qemu-utils (Debian, Ubuntu), qemu-img (Fedora, EL)")
+    qemu_img = find_qemu_img()
     try:
         source: list[str | Path] = ["-f", firmware.variables_format, firmware.variables]
-        await run_tool([qemu_img, "convert", "-O", "qcow2", *source, path], deadline_s=60)
+        await run_tool([qemu_img, "convert", "-O", "qcow2", *source, path], deadline_s=QUICK_S)
         if firmware.pad_bytes:
-            await run_tool([qemu_img, "resize", "-q", "-f", "qcow2", path, str(firmware.pad_bytes)], deadline_s=60)
+            await run_tool([qemu_img, "resize", "-q", "-f", "qcow2", path, str(firmware.pad_bytes)], deadline_s=QUICK_S)
     except ToolFailed as exc:
         raise PrerequisiteError(f"cannot copy the firmware's variables: {exc}") from exc
     return path

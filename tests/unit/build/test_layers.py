@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 
 from osimager.build.credentials import make_credentials
-from osimager.build.disks import create_disk
 from osimager.build.layering import Base, BuildLayers, _Owners, open_layers
 from osimager.build.layers import ACCESS, Layer, LayerStore, find_nearest, is_held, read_access
 from osimager.build.request import CacheUse
@@ -28,6 +27,7 @@ from osimager.events import Event, Notice
 from osimager.machine.ram import CHANGES, MACHINE, MEMORY
 from osimager.paths import Places
 from osimager.plan.digests import PlanKeys, StageKey
+from osimager.qemu_img import create_disk
 from tests.unit.build.layer_lab import (
     DRIVE,
     WAY_IN,
