@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final
 
 from osimager.check.problem import Finding, suggest
@@ -15,6 +15,7 @@ _KEYS: Final = """
     proxy questions root scripts security software storage user zfcp
 """
 KEYS: Final = frozenset(_KEYS.split())
+_NOT_IN_16_0: Final = frozenset(["$schema", "access", "l10n", "ntp", "proxy"])  # the same file in its branch SLE-16
 _USER: Final = ("password", "hashedPassword", "sshPublicKey", "sshPublicKeys")
 INNER: Final[Mapping[str, tuple[str, ...]]] = {
     "bootloader": ("stopOnBootMenu", "timeout", "extraKernelParams", "updateNvram"),
@@ -31,9 +32,10 @@ INNER: Final[Mapping[str, tuple[str, ...]]] = {
 }  # fmt: skip
 
 
-async def check_agama(_version: str, files: Sequence[tuple[str, str]]) -> Sequence[Finding]:
-    """Check the top level's keys."""
+async def check_agama(version: str, files: Sequence[tuple[str, str]]) -> Sequence[Finding]:
+    """Check the top level's keys: those that the Agama of `version` takes."""
     found: list[Finding] = []
+    keys = KEYS - _NOT_IN_16_0 if version == "16.0" else KEYS
     for index, (_, text) in enumerate(files):
         problem, value = _read(index, text)
         if problem is not None:
@@ -41,14 +43,14 @@ async def check_agama(_version: str, files: Sequence[tuple[str, str]]) -> Sequen
         elif not isinstance(value, dict):
             found.append(Finding(index, 1, "a profile is one JSON object"))
         else:
-            found += [Finding(index, None, what, hint) for what, hint in _profile_problems(value)]
+            found += [Finding(index, None, what, hint) for what, hint in _profile_problems(value, keys)]
     return found
 
 
-def _profile_problems(profile: Mapping[object, object]) -> Iterator[tuple[str, str | None]]:
+def _profile_problems(profile: Mapping[object, object], keys: Collection[str]) -> Iterator[tuple[str, str | None]]:
     for key, value in profile.items():
-        if key not in KEYS:
-            yield f"Agama knows no key {key!r}", suggest(str(key), KEYS)
+        if key not in keys:
+            yield f"Agama knows no key {key!r}", suggest(str(key), keys)
         elif isinstance(value, dict) and (known := INNER.get(str(key))):
             for inner in value:
                 if inner not in known:

@@ -105,7 +105,7 @@ _VALIDATORS: Final[Mapping[str, tuple[_Validator, ...]]] = {
     "openbsd": (_Validator("OpenBSD questions", openbsd.check),),
     "proxmox": (_Validator("Proxmox keys", proxmox.check),),
     "vyos": (_Validator("YAML", autoinstall.check_yaml),),
-    "agama": (_Validator("Agama keys", agama.check_agama),),
+    "agama": (_Validator("Agama keys", agama.check_agama, lambda _dist, version: version),),
     "json": (_Validator("JSON", agama.check_json),),
     "photon": (_Validator("JSON", agama.check_json),),
     "shell": (_Validator("sh -n", shell.check),),

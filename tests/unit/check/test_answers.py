@@ -310,3 +310,10 @@ async def test_a_windows_pass_that_does_not_exist_is_an_error() -> None:
 async def test_other_formats_are_checked_by_their_form(format: str, text: str, what: str) -> None:
     report = await check_answers([AnswerFile(name="x", text=text, format=format, dist="a", version="1")])
     assert what in report.problems[0].what
+
+
+@pytest.mark.parametrize(("version", "whats"), [("16.0", ["Agama knows no key 'proxy'"]), ("16.1", [])])
+async def test_agama_is_asked_for_the_keys_of_its_own_version(version: str, whats: list[str]) -> None:
+    text = '{"product": {"id": "SLES"}, "proxy": {"enabled": true}}'
+    answer = AnswerFile(name="x", text=text, format="agama", dist="sles", version=version)
+    assert [problem.what for problem in (await check_answers([answer])).problems] == whats
