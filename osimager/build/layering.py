@@ -18,7 +18,7 @@ from pathlib import Path
 from osimager.aio import in_thread
 from osimager.build.copies import Copies
 from osimager.build.credentials import Credentials, read_credentials
-from osimager.build.layers import Content, Layer, LayerStore, NewLayer, read_access
+from osimager.build.layers import Content, Layer, LayerStore, NewLayer, name_below, read_access
 from osimager.build.request import CacheUse
 from osimager.env import Env
 from osimager.errors import LockedError, MachineError, OsimagerError
@@ -220,7 +220,7 @@ class BuildLayers:
         below = base.folder.name if self._is_kept(base.folder) else ""
         self._top = self._open_top(index, below=below)
         self._drives = base.drives
-        overlays = await self._overlay(base.folder, self._top.folder)
+        overlays = await self._overlay(base.folder, self._top)
         self._prepare_following()
         return overlays
 
@@ -261,7 +261,7 @@ class BuildLayers:
         async def prepare() -> None:
             try:
                 following = self._open_top(top.index + 1, below=top.folder.name)
-                await self._overlay(top.folder, following.folder)
+                await self._overlay(top.folder, following)
             except (OsimagerError, OSError) as exc:
                 prepared.set_exception(exc)
                 prepared.exception()  # looked at: a build may end before it needs it
@@ -283,13 +283,13 @@ class BuildLayers:
                 (folder / name).unlink(missing_ok=True)
         return self._memory_key
 
-    async def _overlay(self, below: Path, folder: Path) -> dict[str, Path]:
+    async def _overlay(self, below: Path, top: _Top) -> dict[str, Path]:
         """Make an overlay of each drive in `below`, to which a guest may still write."""
         overlays = {}
         for name, size_bytes in self._drives.items():
             backing = below / f"{name}.qcow2"
-            named = Path("..") / below.name / backing.name if self._is_kept(folder) else backing
-            overlays[name] = await create_overlay(folder / backing.name, named, size_bytes=size_bytes, is_open=True)
+            named = name_below(backing, index=top.index) if self._is_kept(top.folder) else backing
+            overlays[name] = await create_overlay(top.folder / backing.name, named, size_bytes=size_bytes, is_open=True)
         return overlays
 
     def _open_top(self, index: int, *, below: str) -> _Top:

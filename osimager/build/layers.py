@@ -26,6 +26,7 @@ from pathlib import Path
 
 from osimager.errors import PrerequisiteError
 from osimager.events import Stage
+from osimager.finalize.qcow2 import Unreadable, read_backing
 from osimager.kept import PARTIAL_PREFIX, locked, make_folder, sync_path, write_kept
 from osimager.machine.ram import CHANGES, MACHINE, MEMORY
 from osimager.paths import Places
@@ -38,6 +39,9 @@ _SAVED = (MACHINE, MEMORY, CHANGES)
 # What a folder of ours is called. Others' (a disk of its own has lost+found) are let alone.
 _NAME = re.compile(rf"({re.escape(_GONE)})?[0-9a-f]{{64}}\.[0-9a-f]{{8}}")
 _VERSION = 2
+# A qcow2 names the one below it relative to itself, and QEMU puts these names one behind the other: 50 of them are
+# longer than a path may be (4096 bytes). So each layer of this index, and of its multiples, has the whole path.
+_WHOLE_PATH_EACH = 32
 _MOST_LIMIT_BYTES = 50 << 30
 
 
@@ -423,11 +427,29 @@ def _hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def name_below(drive: Path, *, index: int) -> Path:
+    """Give the name by which a drive of layer `index` knows `drive`, that of the layer below."""
+    return drive if index and index % _WHOLE_PATH_EACH == 0 else Path("..") / drive.parent.name / drive.name
+
+
+def _is_in_its_place(layer: Layer) -> bool:
+    """Tell whether the drives of a layer stand on those of its parent: one with a whole path may have been moved."""
+    if not layer.parent or layer.index == 0 or layer.index % _WHOLE_PATH_EACH:
+        return True
+    below = layer.folder.parent / layer.parent
+    try:
+        return all(read_backing(drive) == (below / drive.name).resolve() for drive in layer.drives.values())
+    except (OSError, Unreadable):
+        return False
+
+
 def _look_at_disks(layer: Layer) -> Mapping[str, KeptFile] | None:
-    """Give a layer's files as they are now, where all but the saved memory are what they were; None: one is damaged."""
+    """Give a layer's files as they are now, where all but the saved memory are what they were; None: one is damaged, or
+    does not find the one below it.
+    """
     looked = {name: kept if name in _SAVED else kept.look(layer.folder / name) for name, kept in layer.files.items()}
     files = {name: kept for name, kept in looked.items() if kept is not None}
-    return files if len(files) == len(looked) else None
+    return files if len(files) == len(looked) and _is_in_its_place(layer) else None
 
 
 def _write_record(layer: Layer) -> None:

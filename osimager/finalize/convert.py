@@ -28,6 +28,7 @@ from osimager.qemu_img import QUICK_S, find_qemu_img
 from osimager.units import format_size
 
 _WHAT = "image"
+_MOST_AT_ONCE = 8  # programs, each of which opens all that is below its disk
 _SPARE_BYTES = 64 << 20
 
 
@@ -106,9 +107,15 @@ async def _join(disk: Path, target: Path, ahead: Precompressed, env: Env) -> Ima
     if parts is None:
         return None
     try:
+        turn = asyncio.Semaphore(_MOST_AT_ONCE)
+
+        async def make(number: int, overlay: Path, backing: Path | None) -> Path:
+            async with turn:
+                return await make_part(overlay, backing, env.workspace / f"part-{number}.qcow2", ahead.shelf)
+
         async with asyncio.TaskGroup() as group:
             making = [
-                group.create_task(make_part(overlay, backing, env.workspace / f"part-{number}.qcow2", ahead.shelf))
+                group.create_task(make(number, overlay, backing))
                 for number, (overlay, backing) in enumerate(list_chain(disk, above=ahead.disk))
             ]
         above = [task.result() for task in making]

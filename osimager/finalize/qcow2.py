@@ -61,10 +61,13 @@ class _Data(NamedTuple):
 
 
 def read_backing(path: Path) -> Path | None:
-    """Give the file that `path` is an overlay of. Raises Unreadable, and OSError."""
+    """Give the file that `path` is an overlay of, without the detours of its name: one of many would be too long.
+
+    Raises Unreadable, and OSError.
+    """
     with path.open("rb") as file:
         backing = _read_header(file).backing
-    return path.parent / backing if backing else None
+    return (path.parent / backing).resolve() if backing else None
 
 
 def join(parts: Sequence[Path], target: Path) -> tuple[int, str]:

@@ -19,15 +19,16 @@ import pytest
 
 from osimager.build.credentials import make_credentials
 from osimager.build.layering import Base, BuildLayers, _Owners, open_layers
-from osimager.build.layers import ACCESS, Layer, LayerStore, find_nearest, is_held, read_access
+from osimager.build.layers import ACCESS, Layer, LayerStore, find_nearest, is_held, name_below, read_access
 from osimager.build.request import CacheUse
 from osimager.env import Env
 from osimager.errors import MachineError, PrerequisiteError
 from osimager.events import Event, Notice
+from osimager.finalize.precompress import list_chain
 from osimager.machine.ram import CHANGES, MACHINE, MEMORY
 from osimager.paths import Places
 from osimager.plan.digests import PlanKeys, StageKey
-from osimager.qemu_img import create_disk
+from osimager.qemu_img import create_disk, create_overlay
 from tests.unit.build.layer_lab import (
     DRIVE,
     WAY_IN,
@@ -293,6 +294,41 @@ def test_layer_without_its_parent_is_swept(store: LayerStore, chain: tuple[Layer
     shutil.rmtree(chain[0].folder)
     assert set(store.sweep()) == {chain[1].folder.name, chain[2].folder.name}
     assert find(store, 3) is None
+
+
+async def make_chain(store: LayerStore, count: int) -> list[Layer]:
+    """Publish an installed disk and steps on it, named as builds name them; two are there twice, booted once more."""
+    made: list[Layer] = []
+    for index in sorted([*range(count), 0, 32]):
+        parent = made[-1].folder if made else None
+        with store.open_new(StageKey(digest=make_digest(index), inputs={}), parent.name if parent else "") as new:
+            if parent is None:
+                make_qcow2(new.folder / DISK)
+            else:
+                named = name_below(parent / DISK, index=index)
+                await create_overlay(new.folder / DISK, named, size_bytes=1 << 20, is_open=True)
+            made.append(new.publish(make_content(len(made), index=index)))
+    return made
+
+
+async def test_chain_of_very_many_steps_is_read_by_qemu_and_known_by_its_files(store: LayerStore) -> None:
+    made = await make_chain(store, 80)
+    assert is_readable(made[-1])
+    assert find(store, 79) == made[-1].folder
+    assert [disk for disk, _ in list_chain(made[-1].folder / DISK)] == [layer.folder / DISK for layer in made]
+
+
+async def test_long_chain_that_was_moved_is_good_up_to_where_it_misses_what_is_below(store: LayerStore) -> None:
+    made = await make_chain(store, 34)
+    moved = store.folder.with_name("moved")
+    shutil.copytree(store.folder, moved)
+    store.folder = moved
+    store._store_lock = moved / ".lock"
+    assert find(store, 33) is None
+    assert find(store, 32) is None
+    below = moved / made[32].folder.name
+    assert find(store, 31) == below
+    assert is_readable(next(layer for layer in store.load() if layer.folder == below))
 
 
 # Swept and collected --------------------------------------------------------------------------------------------------
