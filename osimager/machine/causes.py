@@ -170,7 +170,7 @@ RULES: tuple[Rule, ...] = (
         r"(?i:(?:preconfiguration|file needed for preconfiguration) could not be retrieved)",
         r"(?i:failed to retrieve the preconfiguration)",
         r"(?i:failed to fetch kickstart)",
-        _CANNOT + r".*\b(?:download|fetch|retriev|get)\w* .*(?:" + _ANSWERS + r"|ks\.cfg|install\.conf))",
+        _CANNOT + r".{0,80}\b(?:download|fetch|retriev|get)\w* .{0,80}(?:" + _ANSWERS + r"|ks\.cfg|install\.conf))",
         r"(?i:(?:answer|response) file.*(?:could not be|cannot be|not) (?:found|read|fetched|downloaded|retrieved))",
         r"(?i:kickstart.*(?:could not be|cannot be|not) (?:found|read|fetched|downloaded))",
         r"(?i:kickstart file \S+ is missing)",

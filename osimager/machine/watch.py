@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import re
 from collections import deque
 from dataclasses import dataclass
@@ -32,10 +31,10 @@ from osimager.events import (
 )
 from osimager.machine.causes import PANIC, Rule, StuckGuest, Weight, find_rule, find_title, join_framed, outranks
 from osimager.machine.ladder import CONTINUED, Ladder, Proof, Rung, deadline_s
+from osimager.machine.load import LOOK_S, CpuMeter, Load
 from osimager.plan.facts import Accelerator
 from osimager.units import format_duration
 
-LOOK_S = 5.0
 FIRST_LOOKS_S = 1.0  # a guest that dies at once leaves a picture too
 _QUICK_LOOKS = 10
 _THINK_S = 1.0
@@ -56,10 +55,11 @@ class Patience:
 
 
 PATIENCE = Patience()
-_IDLE_CPU = 0.1
 _MANY_RESETS = 3  # without a byte written between them
 _TOO_MANY_RESETS = 6
 _DISK_NOISE_BYTES = 65536
+# An installed system whose SSH port answers and lets nobody in: what our own knocking costs it is no progress.
+_KNOCKED_BYTES, _KNOCKED_CPU, _KNOCKED_WITHIN_S = 1 << 20, 0.5, 30.0
 _WRITTEN_BYTES = 1 << 20  # of a disk that is being installed to: more than a partition table
 _LOADED_BYTES = 100 << 10  # a boot loader and its menu; what firmware reads of a medium is less
 _KERNEL_BYTES = 8 << 20  # a kernel and its RAM disk, read from a medium
@@ -95,25 +95,6 @@ _CLOCK = re.compile(r"^\[ *\d+\.\d+\] *")
 _FAILS = re.compile(
     r"(?i:retry|again|attempt|fail|error|timed? ?out|refused|unreachable|can(?:no|')t|could ?n[o']t|unable)"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """How busy QEMU was lately: `cpu` of one core, None where that is not known. `is_fetching`: the guest holds a
-    connection to the outside, which at real hardware's speed hardly costs anything."""
-
-    cpu: float | None
-    is_fetching: bool = False
-
-    @property
-    def is_busy(self) -> bool:
-        """Tell whether the guest computes."""
-        return self.cpu is not None and self.cpu > _IDLE_CPU
-
-    @property
-    def is_rest(self) -> bool:
-        """Tell whether it may well rest."""
-        return not self.is_busy and not self.is_fetching
 
 
 @dataclass(slots=True)
@@ -153,6 +134,7 @@ class Diagnostician:
         self._suspicion: _Suspicion | None = None
         self._read = self._written = 0
         self._turned_away: _TurnedAway | None = None
+        self._answered_at: float | None = None
         self._refused_path = ""
         self._tries: set[str] = set()
         self._again = ""
@@ -264,6 +246,10 @@ class Diagnostician:
         """Tell whether all that the guest still does is to say again what has failed."""
         return self._repeats >= _MANY_REPEATS and now - self._repeated_at < _REPEATS_WITHIN_S
 
+    def _is_knocked_at(self, now: float) -> bool:
+        """Tell whether the guest is busy with turning us away."""
+        return self._answered_at is not None and now - self._answered_at < _KNOCKED_WITHIN_S
+
     def _diagnose_door(self, now: float) -> StuckGuest | None:
         """Give the cause where SSH answers and lets nobody in."""
         held = self._turned_away
@@ -286,10 +272,10 @@ class Diagnostician:
         rest_s = now - self._progress_at
         if Proof.KERNEL not in self._seen:
             patience_s = PATIENCE.loader_s
-        elif load.is_busy:
+        elif load.is_busy and not (self._is_knocked_at(now) and (load.cpu or 0.0) < _KNOCKED_CPU):
             patience_s = PATIENCE.busy_s if self._only_repeats(now) else float("inf")
         else:
-            patience_s = PATIENCE.rest_s if load.cpu is not None and load.is_rest else PATIENCE.unseen_s
+            patience_s = PATIENCE.unseen_s if load.cpu is None or load.is_fetching else PATIENCE.rest_s
         if rest_s < patience_s:
             return None
         cause, what, hint = self._name_rest(awaited)
@@ -302,8 +288,9 @@ class Diagnostician:
             cause, what = "firmware", "the machine is stuck in its firmware: nothing was loaded from its media"
         elif awaited.proof is Proof.BANNER and self._tries == {"no-banner"}:  # nobody even refused
             cause, what = "no-network", "the installed system has no network: its SSH port cannot be reached"
-        elif awaited.proof is Proof.LOGIN and self._turned_away and self._turned_away.outcome == "broken-off":
-            cause, what, hint = "no-ssh", _BREAKS_OFF + self._turned_away.detail, _BREAKS_OFF_HINT
+        elif awaited.proof is Proof.LOGIN and "key-refused" not in self._tries:
+            detail = self._turned_away.detail if self._turned_away else "it closes the connection"
+            cause, what, hint = "no-ssh", _BREAKS_OFF + detail, _BREAKS_OFF_HINT
         elif awaited.proof in (Proof.DISK, Proof.END) and self._repeats >= _REPEATS:
             cause, what = "loop", "the installer tries the same again and again, and gets no further"
         return cause, what, hint
@@ -390,8 +377,12 @@ class Diagnostician:
         if written >= _WRITTEN_BYTES:
             self._climb(Proof.DISK, now)
         is_writing = written - self._written > _DISK_NOISE_BYTES
-        if read + written - self._read - self._written > _DISK_NOISE_BYTES:
+        is_knocked = self._is_knocked_at(now)
+        noise_bytes = _KNOCKED_BYTES if is_knocked else _DISK_NOISE_BYTES  # of writes: it keeps a log
+        has_moved = read - self._read > _DISK_NOISE_BYTES or written - self._written > noise_bytes
+        if has_moved or is_knocked:
             self._read, self._written = read, written
+        if has_moved:
             self._go_on(now)
         held = self._suspicion
         if held is None or held.rule.weight is Weight.FINAL:
@@ -413,6 +404,8 @@ class Diagnostician:
         if outcome not in self._tries:
             self._tries.add(outcome)
             self._go_on(now)
+        if outcome != "no-banner":
+            self._answered_at = now
         if outcome in ("key-refused", "broken-off"):
             self._climb(Proof.BANNER, now)
             held = self._turned_away
@@ -433,7 +426,7 @@ class Diagnostician:
             is_idle = self._written <= self._written_at_reset + _DISK_NOISE_BYTES
             self._idle_resets = self._idle_resets + 1 if is_idle else 1
             self._written_at_reset = self._written
-            self._suspicion = self._turned_away = None
+            self._suspicion = self._turned_away = self._answered_at = None
             self._tries.clear()
             for proof in (Proof.FIRMWARE, Proof.KERNEL, Proof.BANNER):
                 self._seen.pop(proof, None)
@@ -501,7 +494,7 @@ class _Watch:
         self._machine = machine
         self._env = env
         self._thinker = Diagnostician(env.clock.monotonic(), ladder, machine.accelerator)
-        self._cpu = _CpuMeter(Path(f"/proc/{machine.pid}"))
+        self._cpu = CpuMeter(Path(f"/proc/{machine.pid}"))
         self._load = Load(None)
         self._looks = 0
         self._next_look = env.clock.monotonic()
@@ -542,56 +535,3 @@ class _Watch:
             self._env.emit(ProofOfLife(proof))
         elif proof not in self._thinker.seen:  # after a restart
             self._thinker.feed(ProofOfLife(proof), self._env.clock.monotonic())
-
-
-@dataclass(frozen=True, slots=True)
-class _Thread:
-    """What a thread used of a processor and how long it waited for one, by proc(5)'s schedstat, in seconds."""
-
-    used_s: float
-    waited_s: float
-
-
-class _CpuMeter:
-    """How much of one core a process would have used over the last half minute, had it had the host to itself; None
-    where nothing is known.
-
-    By proc(5): what it used, and where the kernel counts that, what its threads waited for on a busy host. They did not
-    sleep then, so that time is left out of theirs: of one that computes all is left, of one that rests next to nothing
-    however long it waited for each of its turns. Only threads that were there all the time count so: those that read
-    and write for a disk come and go by the dozen, and a processor's thread stays.
-    """
-
-    def __init__(self, process: Path) -> None:
-        self._process = process
-        self._samples: deque[tuple[float, float, dict[str, _Thread]]] = deque(maxlen=int(30 / LOOK_S) + 1)
-
-    def measure(self, now: float) -> float | None:
-        """Take a sample and give the share."""
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            self._samples.append((now, self._read_used_s(), self._read_threads()))
-            first_at, first_used_s, first_threads = self._samples[0]
-            _, used_s, threads = self._samples[-1]
-            if (passed_s := now - first_at) > 0:
-                stayed = ((first_threads[name], threads[name]) for name in first_threads.keys() & threads.keys())
-                return (used_s - first_used_s) / passed_s + sum(_kept_from(*pair, passed_s) for pair in stayed)
-        return None
-
-    def _read_used_s(self) -> float:
-        fields = (self._process / "stat").read_text("ascii").rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def _read_threads(self) -> dict[str, _Thread]:
-        threads = {}
-        for file in self._process.glob("task/*/schedstat"):
-            with contextlib.suppress(OSError):  # the thread has ended meanwhile
-                used_ns, waited_ns, _ = map(int, file.read_text("ascii").split())
-                threads[file.parent.name] = _Thread(used_ns / 1e9, waited_ns / 1e9)
-        return threads
-
-
-def _kept_from(first: _Thread, last: _Thread, passed_s: float) -> float:
-    """Give the share of a core that a busy host kept from a thread."""
-    used_s, waited_s = last.used_s - first.used_s, last.waited_s - first.waited_s
-    own_s = max(passed_s - waited_s, used_s)
-    return used_s / own_s - used_s / passed_s if own_s > 0 else 0.0

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from pathlib import Path
-
 import pytest
 
 from osimager.events import (
@@ -21,7 +17,8 @@ from osimager.events import (
 )
 from osimager.machine.causes import StuckGuest
 from osimager.machine.ladder import CONTINUED, SYSTEM, Ladder, Proof, installer_ladder
-from osimager.machine.watch import PATIENCE, Diagnostician, Load, _CpuMeter
+from osimager.machine.load import Load
+from osimager.machine.watch import PATIENCE, Diagnostician
 from osimager.plan.facts import Accelerator
 
 INSTALLER = installer_ladder(serves_answers=True)
@@ -310,6 +307,29 @@ def test_server_that_breaks_off_is_no_missing_network() -> None:
     assert cause_of(once.diagnose(200, Load(0.01))) == "no-ssh"
 
 
+def knocked(*, read: int = 0, said: str = "") -> Diagnostician:
+    """A system whose port answers and closes, and that writes of each attempt into a log: seen with TCP wrappers."""
+    thinker = feed(
+        (5, serial(KERNEL)), (30, serial("debian login: ")), (33, ConnectionTried("no-banner")), ladder=SYSTEM
+    )
+    for second in range(35, 136):
+        thinker.feed(ConnectionTried("refused", "closed before a banner"), second)
+        if second % 5 == 0:
+            thinker.feed(DiskActivity(read * second, 80_000 * second), second)
+        if said:
+            thinker.feed(serial(f"{said} {'x' * second}"), second)
+    return thinker
+
+
+def test_system_that_works_at_nothing_but_turning_us_away_is_named() -> None:
+    thinker = knocked()
+    assert thinker.diagnose(134, Load(0.3)) is None
+    assert cause_of(thinker.diagnose(141, Load(0.3))) == "no-ssh"
+    assert thinker.diagnose(141, Load(0.9)) is None
+    assert knocked(read=20_000).diagnose(141, Load(0.3)) is None
+    assert knocked(said="Starting").diagnose(141, Load(0.3)) is None
+
+
 def test_server_that_keeps_silent_after_too_many_tries_has_refused_the_key() -> None:
     """OpenSSH 9.8, PerSourcePenalties."""
     kinds = ("key-refused", "broken-off", "no-banner")
@@ -394,41 +414,3 @@ def test_guest_that_restarts_for_ever_is_in_a_loop_though_it_writes() -> None:
 def test_answer_that_was_refused_is_told_with_the_question() -> None:
     thinker = feed((5, AnswerRefused("/x/preseed.cfg")), (10, serial("[!!] Select a language")))
     assert "/x/preseed.cfg" in str(thinker.diagnose(60, Load(0.0)))
-
-
-def write_process(process: Path, *, used_s: float, threads: dict[str, tuple[float, float]]) -> None:
-    """Write what proc(5) says of a process, its name as awkward as it may be; of a thread what it used and waited."""
-    shutil.rmtree(process, ignore_errors=True)
-    for thread, (ran_s, waited_s) in threads.items():
-        (process / "task" / thread).mkdir(parents=True)
-        (process / "task" / thread / "schedstat").write_text(f"{int(ran_s * 1e9)} {int(waited_s * 1e9)} 7\n")
-    process.mkdir(exist_ok=True)
-    ticks = int(used_s * os.sysconf("SC_CLK_TCK"))
-    (process / "stat").write_text(f"1 (a) b) S {'0 ' * 10}{ticks} 0 0\n")
-
-
-NONE = {"main": (0.0, 0.0), "cpu": (0.0, 0.0)}
-
-
-@pytest.mark.parametrize(
-    ("used_s", "threads", "least", "most"),
-    [
-        pytest.param(0.5, {"main": (0.1, 14.0), "cpu": (0.2, 17.0)}, 0.0, 0.05, id="rests, and waits for each turn"),
-        pytest.param(3.5, {"main": (0.4, 21.0), "cpu": (3.0, 26.7)}, 0.9, 1.1, id="computes, and is starved"),
-        pytest.param(0.2, {"main": (0.0, 2.0), "cpu": (0.2, 29.7)}, 0.6, 0.7, id="computes, and has hardly a turn"),
-        pytest.param(24.0, {"main": (1.0, 0.0), "cpu": (23.0, 0.0)}, 0.8, 0.8, id="computes"),
-        pytest.param(0.5, {**NONE, "disk": (0.2, 29.0)}, 0.0, 0.05, id="rests, and its disk has been written"),
-        pytest.param(24.0, {}, 0.8, 0.8, id="its kernel does not count"),
-    ],
-)
-def test_busy_host_makes_no_guest_busy_and_hides_none_that_is(
-    used_s: float, threads: dict[str, tuple[float, float]], least: float, most: float, tmp_path: Path
-) -> None:
-    """The first two as measured with twelve processes for each core."""
-    meter = _CpuMeter(tmp_path / "process")
-    write_process(tmp_path / "process", used_s=0, threads=NONE if threads else {})
-    assert meter.measure(0) is None
-    write_process(tmp_path / "process", used_s=used_s, threads=threads)
-    share = meter.measure(30)
-    assert share is not None
-    assert least - 0.001 <= share <= most + 0.001
