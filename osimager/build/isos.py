@@ -201,11 +201,11 @@ def _make_findable(path: Path, folders: Sequence[Path], places: Places) -> Path:
     path = path.absolute()
     if find_local(folders, [glob.escape(path.name)]) == path:
         return path
-    link = kept.make_folder(places.isos) / path.name
-    if link.exists() and not link.is_symlink():
+    link, real = kept.make_folder(places.isos) / path.name, os.path.realpath(path)
+    if link.exists() and os.path.realpath(link) != real:
         raise MediaError(f"{link} is there already, and is another file", hint="rename one of them")
     link.unlink(missing_ok=True)
-    link.symlink_to(os.path.realpath(path))
+    link.symlink_to(real)
     return link
 
 

@@ -72,12 +72,15 @@ def from_entry(
     names = [PurePosixPath(urlsplit(url).path).name for url in entry.urls]
     local = find_local(iso_path, [*names, *entry.patterns])
     if local is None and not entry.urls:
-        page = entry.needs_login or "the vendor"
+        lacks = f"no file {' or '.join(entry.patterns)} was found"
+        if entry.needs_login is None:
+            hint = f"put it into {iso_path[0]}, or take the entry away"
+            raise MediaError(f"{entry.name} is a file of your own, and {lacks}", where=entry.place, hint=hint)
         note = f". {entry.notes}" if entry.notes else ""
         raise MediaError(
-            f"{entry.name} cannot be downloaded without a login, and no file {' or '.join(entry.patterns)} was found",
+            f"{entry.name} cannot be downloaded without a login, and {lacks}",
             where=entry.place,
-            hint=f"get it from {page} and put it into {iso_path[0]}, or say --iso PATH{note}",
+            hint=f"get it from {entry.needs_login} and put it into {iso_path[0]}, or say --iso PATH{note}",
         )
     return MediaPlan(
         name=entry.name,

@@ -169,6 +169,26 @@ def test_add_takes_no_name_that_is_none(run: Run, project: Path, iso: Path, plac
     assert not list(places.config.rglob("*.yml"))
 
 
+def test_an_added_iso_that_is_gone_is_told_as_the_users_own(run: Run, project: Path, iso: Path, places: Places) -> None:
+    words = ("rocky-9.5", *X86, "--project", project)
+    assert run("iso", "add", iso, "--project", project).status == 0
+    away = iso.rename(iso.with_name("away"))
+    said = run("iso", "fetch", *words)
+    assert (said.status, "a file of your own, and no file Rocky-9.5-x86_64-dvd.iso was found" in said.err) == (5, True)
+    assert str(places.config / "isos.d" / "added-rocky-9.5-x86_64.yml") in said.err
+    away.rename(iso)
+    assert run("iso", "fetch", *words).status == 0
+
+
+def test_add_takes_no_name_from_another_file(run: Run, project: Path, iso: Path, tmp_path: Path) -> None:
+    other = tmp_path / iso.name
+    make_seed(other, "AlmaLinux-9-5-x86_64-dvd", {"a": b"b"})
+    assert run("iso", "add", iso, "--project", project).status == 0
+    said = run("iso", "add", other, "--project", project)
+    assert (said.status, "is another file" in said.err) == (5, True)
+    assert run("iso", "fetch", "rocky-9.5", *X86, "--project", project).status == 0
+
+
 def test_add_of_a_file_with_a_patterns_signs_in_its_name_is_found(run: Run, project: Path, iso: Path) -> None:
     odd = iso.rename(iso.with_name("Rocky [9] * (1).iso"))
     assert run("iso", "add", odd, "--project", project).out == "rocky-9.5\n"
