@@ -14,6 +14,7 @@ from osimager.aio import in_thread, supervised
 from osimager.build.evidence import fetch_logs, witnessed
 from osimager.build.failing import Failing
 from osimager.build.layering import Base, BuildLayers
+from osimager.build.openssh import run_ssh, ssh_words
 from osimager.build.workspace import EVIDENCE, find_socket
 from osimager.env import Env
 from osimager.errors import OsimagerError
@@ -27,7 +28,6 @@ from osimager.plan.argv import Display
 from osimager.plan.facts import HostFacts
 from osimager.plan.model import BuildPlan, MachineShape
 from osimager.ports import Machine
-from osimager.proc import find_tool, run_foreground
 from osimager.provision.banner import wait_banner
 from osimager.provision.planting import plant_key
 from osimager.provision.ssh import BuildKey, SshCommunicator, load_ssh, open_ssh
@@ -169,9 +169,8 @@ async def _open_shell(plan: BuildPlan, key: BuildKey, machine: Machine, env: Env
     """Run OpenSSH in the foreground with the build's key, which lies 0600 in the workspace meanwhile."""
     file = env.workspace / "shell-key"
     write_kept(file, key.private, mode=0o600)
-    env.emit(Notice("the build failed: this is a shell in its guest; the build ends when you leave it"))
-    options = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR")
-    words = [word for option in options for word in ("-o", option)]
-    where = [f"{plan.access.user}@{machine.endpoint.host}", "-p", str(machine.endpoint.port)]
-    await run_foreground([find_tool("ssh", package="openssh-client"), *words, "-i", file, *where])
-    file.unlink(missing_ok=True)
+    try:
+        env.emit(Notice("the build failed: this is a shell in its guest; the build ends when you leave it"))
+        await run_ssh(ssh_words(plan.access.user, machine.endpoint, file))
+    finally:
+        file.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import json
@@ -11,25 +12,29 @@ from pathlib import Path
 from osimager.aio import in_thread
 from osimager.arch import Arch, Firmware
 from osimager.build.machines import Rig
+from osimager.build.openssh import run_ssh, ssh_words
 from osimager.build.workspace import open_workspace
 from osimager.env import Clock, Env
-from osimager.errors import UsageError
+from osimager.errors import MachineError, UsageError
 from osimager.events import Bus, Sink
 from osimager.machine.host import inspect_host
 from osimager.machine.qemu import MachineRun, start_machine
 from osimager.media.seed import make_seed
 from osimager.paths import Places
 from osimager.plan.argv import Display
+from osimager.plan.deadlines import slowness
+from osimager.plan.facts import Accelerator
 from osimager.plan.model import DiskShape, MachineShape, NicShape
 from osimager.ports import Endpoint
-from osimager.proc import find_tool, run_foreground
 from osimager.provision.banner import wait_banner
 from osimager.qemu_img import create_overlay, read_size
 from osimager.redact import Masker
 from osimager.registry.entry import Entry
+from osimager.units import format_duration
 
 USER = "osimager"
 _MEMORY_MIB = 2048
+_UP_S = 300.0
 _DISK = "disk0"
 
 
@@ -54,16 +59,28 @@ async def run_image(
         env = Env(places=places, workspace=workspace, bus=bus, masker=masker, clock=clock)
         run = await _make_run(entry, env, public_key=public_key, display=display)
         async with start_machine(run, env) as machine:
-            words = _ssh_words(machine.endpoint, public_key)
+            private = public_key.with_suffix("")
+            words = ssh_words(USER, machine.endpoint, private if private.is_file() else None)
             say(f"{entry.id} runs; log in with: {' '.join(words)}")
             if run.vnc_socket is not None:
                 say(f"its screen: a VNC viewer on the socket {run.vnc_socket}")
             if log_in:
-                (await wait_banner(machine.endpoint, env.emit)).close()
-                return await run_foreground([find_tool("ssh", package="openssh-client"), *words[1:]])
+                await _wait_up(machine.endpoint, run.host.accelerator.accelerator, env)
+                return await run_ssh(words)
             say("Ctrl-C ends it, and nothing of it is kept")
             await machine.wait_end()
     return 0
+
+
+async def _wait_up(endpoint: Endpoint, accelerator: Accelerator, env: Env) -> None:
+    """Wait for the guest's SSH server. Raises MachineError where it does not come up."""
+    deadline_s = _UP_S * slowness(accelerator)
+    try:
+        async with asyncio.timeout(deadline_s):
+            (await wait_banner(endpoint, env.emit)).close()
+    except TimeoutError as exc:
+        what = f"no SSH server answered within {format_duration(deadline_s)}"
+        raise MachineError(what, hint="look at its screen: osimager image run --display vnc") from exc
 
 
 async def _make_run(entry: Entry, env: Env, *, public_key: Path, display: Display) -> MachineRun:
@@ -109,17 +126,3 @@ def _seed_files(entry: Entry, public_key: Path) -> dict[str, bytes]:
         "user-data": b"#cloud-config\n" + json.dumps({"users": [user]}).encode() + b"\n",
         "meta-data": json.dumps(meta).encode() + b"\n",
     }
-
-
-def _ssh_words(endpoint: Endpoint, public_key: Path) -> list[str]:
-    """Give the OpenSSH command; the guest's host key is new with every run, so it is not remembered."""
-    options = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR")
-    private = public_key.with_suffix("")
-    return [
-        "ssh",
-        *(word for option in options for word in ("-o", option)),
-        *(["-i", str(private)] if private.is_file() else []),
-        "-p",
-        str(endpoint.port),
-        f"{USER}@{endpoint.host}",
-    ]

@@ -64,13 +64,7 @@ def show(image: str, arch: str | None, firmware: str | None, as_json: bool) -> N
 @firmware_option
 def path(image: str, arch: str | None, firmware: str | None) -> None:
     """Print one absolute path: the newest image of TARGET, or the one with this ID."""
-    entry = _find(image, arch, firmware)
-    if not entry.path.is_file():
-        raise UsageError(
-            f"{entry.id} is registered, but its file {entry.path} is gone",
-            hint=f"build it again, or forget it: osimager image rm {entry.id}",
-        )
-    click.echo(str(entry.path))
+    click.echo(str(_find_whole(image, arch, firmware).path))
 
 
 @command.command()
@@ -109,7 +103,7 @@ def run(image: str, arch: str | None, firmware: str | None, ssh: bool, key: str 
     from osimager.plan.argv import Display
 
     work = run_image(
-        _find(image, arch, firmware),
+        _find_whole(image, arch, firmware),
         _places(),
         public_key=Path(key) if key else None,
         log_in=ssh,
@@ -141,3 +135,14 @@ def _find(image: str, arch: str | None, firmware: str | None) -> Entry:
     return _registry().find(
         image, arch=parse_arch(arch) if arch else None, firmware=Firmware(firmware) if firmware else None
     )
+
+
+def _find_whole(image: str, arch: str | None, firmware: str | None) -> Entry:
+    """Find an image whose file is still there. Raises UsageError."""
+    entry = _find(image, arch, firmware)
+    if not entry.path.is_file():
+        raise UsageError(
+            f"{entry.id} is registered, but its file {entry.path} is gone",
+            hint=f"build it again, or forget it: osimager image rm {entry.id}",
+        )
+    return entry
