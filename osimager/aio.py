@@ -127,12 +127,10 @@ async def serving(
             await asyncio.wait(set(clients))
 
 
-async def poll(
-    attempt: Callable[[], Awaitable[T | None]], *, first_s: float = 0.1, most_s: float = 1.0, factor: float = 1.5
-) -> T:
+async def poll(attempt: Callable[[], Awaitable[T | None]], *, first_s: float = 0.1, most_s: float = 1.0) -> T:
     """Call `attempt` until it gives something, with back-off. For where no event exists; the caller has a deadline."""
     pause_s = first_s
     while (result := await attempt()) is None:
         await asyncio.sleep(pause_s)
-        pause_s = min(most_s, pause_s * factor)
+        pause_s = min(most_s, pause_s * 1.5)
     return result

@@ -125,10 +125,6 @@ class Masker:
             self.mask_error(error)
             raise
 
-    def stream(self) -> MaskedStream:
-        """Give a masker for a text that comes in chunks which may cut a secret in two."""
-        return MaskedStream(self)
-
     def _add(self, forms: Iterable[str], in_pieces_from: int) -> None:
         for form in forms:
             if form in self._forms or not form.strip() or not form.strip("*"):
@@ -168,26 +164,6 @@ class Masker:
                     spans.append((start, end))
                     covered = max(covered, end)
         return spans
-
-
-class MaskedStream:
-    """A text in chunks: whole lines come out, masked; the rest of the last one waits for its end."""
-
-    __slots__ = ("_masker", "_rest")
-
-    def __init__(self, masker: Masker) -> None:
-        self._masker = masker
-        self._rest = ""
-
-    def feed(self, chunk: str) -> str:
-        """Take a chunk and give the lines that it completes."""
-        whole, newline, self._rest = (self._rest + chunk).rpartition("\n")
-        return self._masker.mask(whole + newline)
-
-    def close(self) -> str:
-        """Give what was left without a line end."""
-        rest, self._rest = self._rest, ""
-        return self._masker.mask(rest)
 
 
 def find_hashes(text: str) -> list[str]:

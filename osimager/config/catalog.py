@@ -210,7 +210,7 @@ class Catalog:
             arch = asked
         entries = self._entries_named(name, arch)
         if not entries:
-            raise self._unknown(text, arch)
+            raise self._unknown(text)
         by_arch = {entry.arch: entry for entry in entries}
         if arch is not None:
             if arch not in by_arch:
@@ -238,7 +238,7 @@ class Catalog:
                 return found
         return []
 
-    def _unknown(self, text: str, arch: str | None) -> UsageError | ConfigError:
+    def _unknown(self, text: str) -> UsageError | ConfigError:
         """Make the error for a target that no spec provides; where its spec cannot be read, say what is wrong there."""
         import difflib
 
@@ -345,7 +345,7 @@ def provided_targets(document: Table, path: Path, default_arches: tuple[str, ...
     if not _DIST.fullmatch(dist):
         hint = "letters, digits and . _ + - only: files are named after it"
         raise ConfigError(f"{dist!r} is not the name of a dist", where=provides.place("dist"), hint=hint)
-    arches = _arches(provides, "arches") or default_arches
+    arches = _arches(provides) or default_arches
     entries = []
     for version in provided_versions(provides):
         for arch in _arches_of_version(document, version) or arches:
@@ -375,13 +375,15 @@ def provided_versions(provides: Table) -> list[str]:
     return list(versions)
 
 
-def _arches(table: Table, key: str) -> tuple[str, ...]:
-    given = table.get(key)
+def _arches(table: Table) -> tuple[str, ...]:
+    given = table.get("arches")
     if given is None:
         return ()
     names = [given] if isinstance(given, str) else given
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ConfigError(f"{key} must be a list of names", where=table.place(key), hint=f"{key}: [x86_64, aarch64]")
+        raise ConfigError(
+            "arches must be a list of names", where=table.place("arches"), hint="arches: [x86_64, aarch64]"
+        )
     return tuple(dict.fromkeys(ALIASES.get(str(name), str(name)) for name in names))
 
 
@@ -392,7 +394,7 @@ def _arches_of_version(document: Table, version: str) -> tuple[str, ...]:
         if isinstance(entry, Table) and "arches" in entry:
             pattern = entry.get("version")
             if isinstance(pattern, str) and re.fullmatch(pattern, version, re.IGNORECASE):
-                found = _arches(entry, "arches")
+                found = _arches(entry)
     return found
 
 

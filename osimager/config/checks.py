@@ -46,13 +46,13 @@ class PlaceholderLookups:
         return False
 
 
-def all_requests(catalog: Catalog, *, platform: str = "qemu", location: str = "local") -> list[Request]:
-    """Give a request for every target. In an old tree, a spec that is not for `platform` is asked for on its first."""
+def all_requests(catalog: Catalog) -> list[Request]:
+    """Give a request for every target. An old tree's spec that is not for QEMU is asked for on its first platform."""
     requests = []
     for entry in catalog.targets():
         allowed = _platforms(catalog, catalog.document(entry.spec))
-        chosen = platform if not allowed or platform in allowed else allowed[0]
-        requests.append(Request(target=f"{chosen}/{location}/{entry}"))
+        chosen = "qemu" if not allowed or "qemu" in allowed else allowed[0]
+        requests.append(Request(target=f"{chosen}/local/{entry}"))
     return requests
 
 

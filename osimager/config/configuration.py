@@ -12,8 +12,8 @@ from osimager.config.markers import Names, Renderer, as_text, too_large
 from osimager.config.merge import Merged
 from osimager.config.network import check_servers, cidr_values, qualified_name, search_list, server_list, server_values
 from osimager.config.request import Request
-from osimager.config.sections import Origin, Sections, Target, Value
-from osimager.config.values import is_too_large
+from osimager.config.sections import Origin, Sections, Target
+from osimager.config.values import Value, is_too_large
 from osimager.errors import ConfigError, Place
 from osimager.holes import ANSWER_URL, BUILD_PASSWORD, BUILD_PASSWORD_CRYPT, BUILD_PUBLIC_KEY, hole
 

@@ -96,11 +96,6 @@ def parse_template(text: str) -> tuple[str | Marker, ...]:
     return tuple(parts)
 
 
-def has_markers(text: str) -> bool:
-    """Tell whether `text` holds a marker."""
-    return any(isinstance(part, Marker) for part in parse_template(text))
-
-
 def _marker_at(text: str, at: int, depth: int) -> tuple[Marker, int] | None:
     """Read the marker that begins at `at`; give it and the index behind it, or None where there is none."""
     kind = text[at : at + 2]

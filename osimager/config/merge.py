@@ -15,7 +15,8 @@ from osimager.arch import ALIASES, Arch
 from osimager.config.documents import Items, Table, as_written
 from osimager.config.markers import as_text
 from osimager.config.patterns import compile_pattern
-from osimager.config.sections import Origin, Value
+from osimager.config.sections import Origin
+from osimager.config.values import Value
 from osimager.errors import ConfigError, Place
 
 SPECIFICS: Final = ("platform", "location", "dist", "version", "arch", "firmware")

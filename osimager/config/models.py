@@ -261,7 +261,7 @@ ACCESS: Final[Fields] = {
     "method": Key(_matching("ssh|winrm", "ssh or winrm")),
 }
 SEAL: Final[Fields] = {"login": Key(TEXT), "mode": Key(_matching("template|machine", "template or machine"))}
-VERIFY: Final[Fields] = {"enabled": Key(FLAG), "commands": Key(TEXTS)}
+VERIFY: Final[Fields] = {"enabled": Key(FLAG)}
 FILE: Final[Fields] = {
     "dest": Key(
         _matching(r"(?!(.*/)?\.\.?(/|$))[^/\0]+(/[^/\0]+)*", "a relative path without . and .."), required=True
@@ -291,7 +291,6 @@ ISO_ARCH: Final[Fields] = {
     "volume_id": Key(REGEX),
     "patterns": Key(TEXTS),
     "make": Key(TEXT),
-    "options": Key(Kind(lambda value: value if isinstance(value, dict) else _mapping(value), {"type": "object"})),
     "needs_login": Key(TEXT),
 }
 ISO: Final[Fields] = {

@@ -29,8 +29,9 @@ from osimager.config.resolve import (
     parse_defines,
     required,
 )
-from osimager.config.sections import Origin, Target, Value
-from osimager.errors import ConfigError, Place, raise_all
+from osimager.config.sections import Origin, Target
+from osimager.config.values import Value
+from osimager.errors import ConfigError, Place
 
 if TYPE_CHECKING:
     from osimager.config.catalog import Catalog
@@ -109,11 +110,9 @@ def resolve_old(catalog: Catalog, request: Request, lookups: Lookups, settings: 
     folders = {"data_path": str(catalog.roots.old_tree), "spec_dir": str(entry.spec.parent)}
     fixed: dict[str, Value] = {**_fixed(request, target, merged, settings), **folders}
     defs = Defs(merged, defines, fixed, request.given)
-    defs.may_be_undefined = not request.strict
+    defs.may_be_undefined = True
     defs.optional = _OPTIONAL
     wrong = [error for path in merger.loaded for error in catalog.checked.get(path, ())]
-    if request.strict:
-        raise_all(wrong)
     renderer = make_renderer(defs, lookups)
     _add_computed(defs, request, str(fixed["name"]), settings)
     render_keys(merged, renderer)

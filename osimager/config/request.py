@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """What a person asked for. `defines` is `-D` as it was typed, each once; `given` are values that the caller adds
-    to the defs over everything else (holes such as `answer_url`). `strict` makes errors of what is a warning in an old
-    tree: undefined names and unknown keys.
+    to the defs over everything else (holes such as `answer_url`).
     """
 
     target: str
@@ -23,5 +22,4 @@ class Request:
     defines: tuple[str, ...] = ()
     firmware: str | None = None
     iso: str | None = None
-    strict: bool = False
     given: Mapping[str, str] = field(default_factory=dict)

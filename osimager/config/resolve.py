@@ -19,9 +19,9 @@ from osimager.config.plain_values import value_problems
 from osimager.config.profiles import profile_tables
 from osimager.config.provisioners import Needs, Provisioners, places_of, without_vault
 from osimager.config.request import Request
-from osimager.config.sections import FileSection, Fragment, MachineSection, Origin, Sections, StepSection, Target, Value
+from osimager.config.sections import FileSection, Fragment, MachineSection, Origin, Sections, StepSection, Target
 from osimager.config.shapes import check_shape
-from osimager.config.values import scalar_problem
+from osimager.config.values import Value, scalar_problem
 from osimager.errors import ConfigError, Place, UsageError, raise_all
 
 if TYPE_CHECKING:
@@ -374,18 +374,17 @@ class _Sections:
         place_of = lambda key: self.merged.place("machine", key) or self.merged.place("defs", key)  # noqa: E731
         return models.make_machine(values, place_of)
 
-    def item(self, raw: Value, origin: Origin, section: str) -> dict[str, Value]:
+    def item(self, raw: Value, origin: Origin, section: str) -> tuple[Table, dict[str, Value]]:
+        """Give an item of a list as it is written, and resolved. Raises ConfigError for one that is no mapping."""
         if not isinstance(raw, Table):
             what = f"an item of {section} must be a mapping"
             raise ConfigError(what, where=origin.place, hint="write - KEY: VALUE")
         resolved = self.renderer.resolve_value(raw, origin.place)
         assert isinstance(resolved, dict)
-        return resolved
+        return raw, resolved
 
     def file(self, raw: Value, origin: Origin) -> FileSection:
-        assert isinstance(raw, Table) or raw is not None
-        values = self.item(raw, origin, "files")
-        table = raw if isinstance(raw, Table) else Table(Path(), 1)
+        table, values = self.item(raw, origin, "files")
         found = models.check(models.FILE, values, "files", lambda key: table.place(key or None))
         sources = table.get("sources")
         places = sources if isinstance(sources, Items) else None
@@ -404,6 +403,5 @@ class _Sections:
         return self.catalog.load_fragment(found if self.catalog.find_source(found) else name, where)
 
     def step(self, raw: Value, origin: Origin) -> StepSection:
-        values = self.item(raw, origin, "steps")
-        place_of = raw.place if isinstance(raw, Table) else (lambda _key: origin.place)
-        return models.make_step(values, origin.place, lambda key: place_of(key or None))
+        table, values = self.item(raw, origin, "steps")
+        return models.make_step(values, origin.place, lambda key: table.place(key or None))

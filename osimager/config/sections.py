@@ -11,14 +11,8 @@ from enum import StrEnum
 from pathlib import Path
 
 from osimager.arch import Firmware
-from osimager.config.values import Scalar, Value
+from osimager.config.values import Value
 from osimager.errors import Place
-
-__all__ = [
-    "AccessSection", "DiskInterface", "FileSection", "Fragment", "InstallerSection", "IsoEntry", "MachineSection",
-    "Origin", "Rung", "Scalar", "SealSection", "Sections", "SeedSection", "StepKind", "StepSection", "Target", "Value",
-    "VerifySection",
-]  # fmt: skip
 
 
 class Rung(StrEnum):
@@ -102,11 +96,6 @@ class FileSection:
     dest: str
     fragments: tuple[Fragment, ...]
     place: Place
-
-    @property
-    def text(self) -> str:
-        """All fragments joined, not rendered."""
-        return "".join(fragment.text for fragment in self.fragments)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,10 +213,9 @@ class SealSection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifySection:
-    """What the finished image is asked when it is booted from clean firmware variables."""
+    """Whether the finished image is booted from clean firmware variables, and asked what was promised of it."""
 
     enabled: bool = True
-    commands: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,7 +261,6 @@ class IsoEntry:
     volume_id: str | None = None
     patterns: tuple[str, ...] = ()
     make: str | None = None
-    options: Mapping[str, Value] = field(default_factory=dict)
     needs_login: str | None = None
     notes: str | None = None
     sources: Mapping[str, str] = field(default_factory=dict)

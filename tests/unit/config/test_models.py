@@ -63,7 +63,7 @@ def test_values_come_out_final(fields: models.Fields, key: str, value: Value, ex
         (models.ACCESS, "user", "Bad Name"), (models.ACCESS, "port", 70000), (models.SEAL, "mode", "clone"),
         (models.VERIFY, "enabled", "yes"), (models.STEP, "mode", 644), (models.STEP, "mode", "rwx"),
         (models.STEP, "environment", ["A=b"]), (models.STEP, "environment", {"A": []}), (models.STEP, "cache", "no"),
-        (models.ISO_ARCH, "sha256", "abc"), (models.ISO_ARCH, "options", []), (models.ISO_ARCH, "volume_id", "["),
+        (models.ISO_ARCH, "sha256", "abc"), (models.ISO_ARCH, "volume_id", "["),
     ],
 )  # fmt: skip
 def test_wrong_values_are_refused_with_their_path(fields: models.Fields, key: str, value: Value) -> None:

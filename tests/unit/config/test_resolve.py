@@ -148,9 +148,13 @@ def test_files_named_after_a_profile_fall_back_to_default(tree: Tree) -> None:
     )
     tree.write("files/web/default.cfg", "default >>name<<\n")
     tree.write("files/web/end-default.cfg", "end\n")
-    assert resolve(tree, profile="dev").sections.files[0].text == "default >>name<<\nend\n"
+
+    def read_fragments() -> list[str]:
+        return [fragment.text for fragment in resolve(tree, profile="dev").sections.files[0].fragments]
+
+    assert read_fragments() == ["default >>name<<\n", "end\n"]
     tree.write("files/web/dev.cfg", "dev\n")
-    assert resolve(tree, profile="dev").sections.files[0].text == "dev\nend\n"
+    assert read_fragments() == ["dev\n", "end\n"]
 
 
 @pytest.mark.parametrize(
@@ -322,7 +326,7 @@ installer:
 machine: {memory: 512M, minimum_memory: 768M, disk_size: ">>disk<<", cpus: "3"}
 access: {user: admin, port: 2222}
 seal: {login: admin}
-verify: {commands: uptime}
+verify: {enabled: false}
 steps:
   - script: base.sh
     environment: {PASS: ">>pass<<"}
@@ -347,7 +351,7 @@ steps:
     machine = sections.machine
     assert (machine.memory_mib, machine.cpus, machine.disk_size_bytes) == (768, 3, 20 << 30)
     assert (sections.access.user, sections.access.port, sections.seal.login) == ("admin", 2222, "admin")
-    assert sections.verify.commands == ("uptime",)
+    assert not sections.verify.enabled
     script, file, ansible = sections.steps
     assert (script.kind, script.environment) == (StepKind.SCRIPT, {"PASS": "s3cret"})
     assert (file.kind, file.dest, file.mode) == (StepKind.FILE, "/etc/motd", 0o644)
