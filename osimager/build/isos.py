@@ -129,15 +129,13 @@ def _entry_problems(entry: IsoEntry) -> Iterator[IsoProblem]:
         yield problem("its volume id is not known: a wrong ISO is not refused by it", is_lack=True)
 
 
-async def find_dead_addresses(
-    entries: Sequence[IsoEntry], env: Env, patience: Patience | None = None
-) -> tuple[int, list[IsoProblem]]:
+async def find_dead_addresses(entries: Sequence[IsoEntry], env: Env) -> tuple[int, list[IsoProblem]]:
     """Ask each address of `entries` whether it is there; give how many were asked, and what those say that are not."""
     asked: dict[str, list[IsoEntry]] = {}
     for entry in entries:
         for url in (*entry.urls, *filter(None, (entry.checksum_url, entry.signature_url))):
             asked.setdefault(url, []).append(entry)
-    dead = await find_dead_urls(tuple(asked), env, patience or _QUICK)
+    dead = await find_dead_urls(tuple(asked), env, _QUICK)
     problems = [
         IsoProblem(name=entry.name, arch=entry.arch, what=f"{url}: {why}")
         for url, why in dead.items()

@@ -93,7 +93,6 @@ def from_entry(
         signature_key=entry.signature_key,
         size_bytes=entry.size_bytes,
         volume_id=entry.volume_id,
-        vendor_page=entry.needs_login or "",
         origin=entry.place,
     )
 

@@ -47,22 +47,11 @@ class AnswerServer:
         self._env = env
         self._secret = env.entropy(_SECRET_BYTES).hex()
         env.masker.register(self._secret)
-        self._fetched: set[str] = set()
-        self._is_open = True
         self.port = 0
-
-    @property
-    def fetched(self) -> frozenset[str]:
-        """The names of the answers that were fetched whole."""
-        return frozenset(self._fetched)
 
     def url_for_guest(self, host: str = "10.0.2.2") -> str:
         """Give the URL of the folder of answers, without a slash at its end, as the guest reaches it through `host`."""
         return f"http://{host}:{self.port}/{self._secret}"
-
-    def close_answers(self) -> None:
-        """Serve nothing any more: the installer has what it needs."""
-        self._is_open = False
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer the one request of a connection: an answer, whole or in part, or why not."""
@@ -74,7 +63,7 @@ class AnswerServer:
             return
         folder, _slash, name = request.path.lstrip("/").partition("/")
         name = name.lstrip("/")  # a URL put together with one slash too many
-        content = self._answers.get(name) if folder == self._secret and self._is_open else None
+        content = self._answers.get(name) if folder == self._secret else None
         if content is None or request.method not in ("GET", "HEAD"):
             self._env.emit(AnswerRefused(request.path.replace(self._secret, "…")[:_SHOWN]))
             await _write_head(writer, 404 if content is None else 405, 0)
@@ -96,8 +85,6 @@ class AnswerServer:
                 await writer.drain()
             sent = end - start == len(content)
         finally:
-            if sent:
-                self._fetched.add(name)
             self._env.emit(AnswerFetched(name, whole=sent))
 
 

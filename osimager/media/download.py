@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 _BLOCK = 1 << 20
 _PROGRESS_S = 0.5
 _MOST_BYTES = 64 << 30
+_MOST_SMALL_BYTES = 4 << 20  # of what is held in memory
 _TOKEN_LENGTH = 16  # shorter queries are no secrets
 _SPARE_BYTES = 64 << 20
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,15})-(\d{1,15})/(\d{1,15})")
@@ -178,7 +179,7 @@ async def download(wanted: Wanted, path: Path, env: Env, patience: Patience) -> 
     raise MediaError(what, hint="try again, which goes on where this ended; or get it yourself and say --iso PATH")
 
 
-async def download_bytes(url: str, env: Env, patience: Patience, *, limit_bytes: int = 4 << 20) -> bytes:
+async def download_bytes(url: str, env: Env, patience: Patience) -> bytes:
     """Give a small file, such as a vendor's checksum list. Raises MediaError where it cannot be had."""
     _hide_password(url, env)
     async with open_session(patience) as session:
@@ -187,11 +188,11 @@ async def download_bytes(url: str, env: Env, patience: Patience, *, limit_bytes:
                 async with _request(session, url, {}, patience, downgrade=False) as response:
                     if response.status != 200:
                         _raise_for(response.status)
-                    content = await response.content.read(limit_bytes + 1)
-                    while len(content) <= limit_bytes and (more := await response.content.read(limit_bytes)):
+                    content = await response.content.read(_MOST_SMALL_BYTES + 1)
+                    while len(content) <= _MOST_SMALL_BYTES and (more := await response.content.read(_BLOCK)):
                         content += more
-                    if len(content) > limit_bytes:
-                        raise _Refused(f"more than {format_size(limit_bytes)}")
+                    if len(content) > _MOST_SMALL_BYTES:
+                        raise _Refused(f"more than {format_size(_MOST_SMALL_BYTES)}")
                     return content
             except _Refused as exc:
                 raise MediaError(f"{shown_url(url)} cannot be read: {exc}") from exc

@@ -19,7 +19,7 @@ from osimager import kept
 from osimager.arch import Arch, parse_arch
 from osimager.errors import MediaError, UsageError
 from osimager.media.iso9660 import IsoFiles, open_iso
-from osimager.media.store import IsoStore, StoredIso
+from osimager.media.store import IsoStore
 from osimager.paths import Places
 
 _TEXT_LIMIT = 1 << 20
@@ -193,11 +193,6 @@ def render_entry(identity: IsoIdentity, *, name: str, arch: Arch, filename: str,
     )
 
 
-def list_cached(places: Places) -> tuple[StoredIso, ...]:
-    """Give what is in the cache of ISOs."""
-    return tuple(IsoStore(places).records())
-
-
 @dataclass(frozen=True, slots=True)
 class Garbage:
     """A file of the cache that may go, and why."""
@@ -207,19 +202,17 @@ class Garbage:
     reason: str
 
 
-def find_garbage(
-    places: Places, *, unused_s: float, keep: Collection[str] = (), now: float | None = None
-) -> tuple[Garbage, ...]:
-    """Find ISOs that no build used for `unused_s` seconds (but those with a digest of `keep`), and what was left half.
+def find_garbage(places: Places, *, unused_s: float) -> tuple[Garbage, ...]:
+    """Find ISOs that no build used for `unused_s` seconds, and what was left half.
 
     What was used within the last hour is never garbage.
     """
-    now = time.time() if now is None else now
+    now = time.time()
     store = IsoStore(places)
     found = []
     for record in store.records():
         idle_s = now - store.used_at(record.sha256)
-        if record.sha256 not in keep and idle_s >= max(unused_s, _BUSY_S):
+        if idle_s >= max(unused_s, _BUSY_S):
             path = store.path_of(record.sha256)
             found.append(Garbage(path, record.size_bytes, f"not used for {idle_s / _DAY_S:.0f} days"))
     found += _outdated(store.folder / "made", now - unused_s)

@@ -35,37 +35,24 @@ _MACHINES = {0x014C: Arch.I386, 0x8664: Arch.X86_64, 0xAA64: Arch.AARCH64}  # PE
 
 @dataclass(frozen=True, slots=True)
 class IsoFacts:
-    """What the ISO itself says: a part of MediaFacts. `notes`: what could not be read, in sentences."""
+    """What the ISO itself says: a part of MediaFacts."""
 
     volume_id: str
-    size_bytes: int
     entries: tuple[MenuEntry, ...]
-    arches: tuple[Arch, ...] = ()
-    notes: tuple[str, ...] = ()
+    arches: tuple[Arch, ...]
 
 
 def inspect_iso(path: Path) -> IsoFacts:
     """Read the volume id and the boot menus of the ISO `path`.
 
-    An ISO without a menu that can be read (Windows, the BSDs) has no entries and a note. Raises MediaError for what is
+    An ISO without a menu that can be read (Windows, the BSDs) has no entries. Raises MediaError for what is
     no ISO 9660 image or is cut off.
     """
     with open_iso(path) as iso:
         # What El Torito says decides which menus count: without a catalogue any may.
         firmwares = iso.firmwares or frozenset(Firmware)
-        notes: list[str] = []
-        entries: list[MenuEntry] = []
-        for firmware in sorted(firmwares):
-            entries += _read_menus(iso.files, firmware, notes)
-        if not entries:
-            notes.append("no boot menu of ISOLINUX or GRUB with a Linux kernel was found on the ISO")
-        return IsoFacts(
-            volume_id=iso.volume.volume_id,
-            size_bytes=iso.volume.size_bytes,
-            entries=tuple(entries),
-            arches=_find_arches(iso.files, entries),
-            notes=tuple(dict.fromkeys(notes)),
-        )
+        entries = tuple(entry for firmware in sorted(firmwares) for entry in _read_menus(iso.files, firmware))
+        return IsoFacts(iso.volume.volume_id, entries, _find_arches(iso.files, entries))
 
 
 def check_volume_id(volume_id: str, pattern: str | None, path: Path) -> None:
@@ -105,7 +92,7 @@ def _join(files: IsoFiles, initrds: Iterable[str], out: BinaryIO) -> None:
         written += padding + files.copy(initrd, out, limit_bytes=_INITRD_LIMIT - written)
 
 
-def _read_menus(files: IsoFiles, firmware: Firmware, notes: list[str]) -> tuple[MenuEntry, ...]:
+def _read_menus(files: IsoFiles, firmware: Firmware) -> tuple[MenuEntry, ...]:
     """Give the entries of the first menu for `firmware` that has any."""
 
     def read(path: str) -> str | None:
@@ -119,11 +106,8 @@ def _read_menus(files: IsoFiles, firmware: Firmware, notes: list[str]) -> tuple[
         else:
             found = parse_grub(text, menu_file, firmware, read)
         entries = [_located(entry, files) for entry in found]
-        usable = tuple(entry for entry in entries if entry is not None)
-        if usable:
+        if usable := tuple(entry for entry in entries if entry is not None):
             return usable
-        if found:
-            notes.append(f"the kernels that {menu_file} names are not on the ISO")
     return ()
 
 

@@ -32,13 +32,6 @@ _RECORD_DATE = bytes((100, 1, 1, 0, 0, 0, 0))
 _VOLUME_DATE = b"2000010100000000\x00"
 
 
-class _Record(Protocol):
-    """What is used of pycdlib's DirectoryRecord."""
-
-    def is_symlink(self) -> bool: ...
-    def get_data_length(self) -> int: ...
-
-
 class _Disc(Protocol):
     """What is used of pycdlib's PyCdlib object."""
 

@@ -78,10 +78,7 @@ class IsoStore:
     def find_source(self, *, checksum_url: str, filename: str) -> StoredIso | None:
         """Find the newest ISO that the vendor's checksum file `checksum_url` was once found to have as `filename`."""
         wanted = (True, checksum_url, filename)
-        found = [
-            record for record in self.records() if (record.verified, record.checksum_url, record.filename) == wanted
-        ]
-        return max(found, key=lambda record: record.checked_at, default=None)
+        return self._newest(lambda record: (record.verified, record.checksum_url, record.filename) == wanted)
 
     def find_url(self, urls: Sequence[str]) -> StoredIso | None:
         """Find the newest ISO that came from one of `urls`."""

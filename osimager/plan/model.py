@@ -140,7 +140,6 @@ class MediaPlan:
     signature_key: str | None = None
     size_bytes: int | None = None
     volume_id: str | None = None
-    vendor_page: str = ""
     origin: Place | None = None
 
 

@@ -85,8 +85,7 @@ async def test_the_real_installer_fetches_its_preseed(
         argv += ["-readconfig", config, "-nic", "user,model=virtio-net-pci", "-serial", f"file:{tmp_path}/serial.log"]
         async with asyncio.timeout(DEADLINE_S), open_child(argv, ask_s=0):
             await env.bus.wait_for(AnswerFetched, lambda event: event.name == "more.cfg")
-        assert server.fetched == set(answers)
     fetched = [event for event in events if isinstance(event, AnswerFetched)]
     assert fetched[0] == AnswerFetched("preseed.cfg")
-    assert AnswerFetched("more.cfg") in fetched
+    assert {event.name for event in fetched} == set(answers)
     assert not [event for event in events if isinstance(event, AnswerRefused)]

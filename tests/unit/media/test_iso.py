@@ -61,7 +61,6 @@ def test_menus_and_files_are_found_by_every_kind_of_name(tmp_path: Path, names: 
     path = el9(tmp_path, *names)
     facts = inspect_iso(path)
     assert facts.volume_id == "AlmaLinux-9-5-x86_64-dvd"
-    assert facts.notes == ()
     for firmware in Firmware:
         (entry,) = (entry for entry in facts.entries if entry.firmware is firmware and entry.is_default)
         assert entry.title == "Test this media & install AlmaLinux 9.5"
@@ -105,9 +104,7 @@ def test_a_kernel_behind_a_symbolic_link_is_found_and_a_loop_is_told(tmp_path: P
 
 @needs_xorriso
 def test_an_iso_without_a_linux_menu_is_no_error(tmp_path: Path) -> None:
-    facts = inspect_iso(make_iso(tmp_path / "x.iso", {"setup.exe": b"MZ"}, "-J"))
-    assert facts.entries == ()
-    assert "no boot menu" in facts.notes[0]
+    assert inspect_iso(make_iso(tmp_path / "x.iso", {"setup.exe": b"MZ"}, "-J")).entries == ()
 
 
 def pe(machine: int) -> bytes:
@@ -155,9 +152,7 @@ def test_an_iso_of_five_gigabytes_is_read(tmp_path: Path) -> None:
     path = tmp_path / "big.iso"
     make_seed(path, "BIG", {"isolinux.cfg": b"label a\nkernel k", "k": b"kernel"})
     os.truncate(path, 5 << 30)  # sparse
-    facts = inspect_iso(path)
-    assert facts.size_bytes == 5 << 30
-    assert facts.entries[0].kernel == "/k"
+    assert inspect_iso(path).entries[0].kernel == "/k"
 
 
 @pytest.mark.parametrize(
