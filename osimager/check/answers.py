@@ -172,8 +172,10 @@ async def _check_group(validator: _Validator, version: str, group: _Group) -> Re
     name = f"{validator.name} {version}".strip()
     try:
         findings = await validator.check(version, list(group))
-    except (NotAtHand, PrerequisiteError) as exc:
+    except NotAtHand as exc:
         return Report(not_at_hand={name: str(exc)})
+    except PrerequisiteError as exc:
+        return Report(not_at_hand={name: f"{exc.what}; {exc.hint}"})
     owners = list(group.values())
     problems = tuple(
         Problem(file, finding.line, finding.what, finding.hint, finding.is_warning)

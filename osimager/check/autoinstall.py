@@ -12,11 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from osimager.check.problem import Finding, NotAtHand, suggest, write_texts
+from osimager.check.problem import Finding, suggest, write_texts
 from osimager.config.documents import Items, Table
 from osimager.config.documents_yaml import load_yaml
 from osimager.config.values import Value
-from osimager.errors import ConfigError, PrerequisiteError
+from osimager.errors import ConfigError
 from osimager.proc import find_tool, run_tool
 
 Kinds = tuple[type, ...]
@@ -105,11 +105,8 @@ HEADER: Final = "#cloud-config"
 
 
 async def check_cloud_config(_version: str, files: Sequence[tuple[str, str]]) -> Sequence[Finding]:
-    """Run `cloud-init schema` on each distinct user-data (it takes one file a process). Raises NotAtHand."""
-    try:
-        tool = find_tool("cloud-init", package="cloud-init")
-    except PrerequisiteError as exc:
-        raise NotAtHand("the program 'cloud-init' is not on this host; install cloud-init") from exc
+    """Run `cloud-init schema` on each distinct user-data (it takes one file a process). Raises PrerequisiteError."""
+    tool = find_tool("cloud-init", package="cloud-init")
     found: list[Finding] = []
     with tempfile.TemporaryDirectory(prefix="osimager-check-") as folder:
         for index, path in enumerate(write_texts(Path(folder), files)):

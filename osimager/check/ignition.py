@@ -11,19 +11,15 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from osimager.check.problem import Finding, NotAtHand, write_texts
-from osimager.errors import PrerequisiteError
+from osimager.check.problem import Finding, write_texts
 from osimager.proc import find_tool, run_tool
 
 _SAID = re.compile(r"^(error|warning)(?: at (?P<path>\S+?),)?(?: line (?P<line>\d+))?.*?: (?P<what>.*)$", re.MULTILINE)
 
 
 async def check(_version: str, files: Sequence[tuple[str, str]]) -> Sequence[Finding]:
-    """Let ignition-validate read each text. Raises NotAtHand."""
-    try:
-        tool = find_tool("ignition-validate", package="ignition")
-    except PrerequisiteError as exc:
-        raise NotAtHand("the program 'ignition-validate' is not on this host; install ignition") from exc
+    """Let ignition-validate read each text. Raises PrerequisiteError."""
+    tool = find_tool("ignition-validate", package="ignition")
     found: list[Finding] = []
     with tempfile.TemporaryDirectory(prefix="osimager-check-") as folder:
         for index, path in enumerate(write_texts(Path(folder), files)):

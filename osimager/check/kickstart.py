@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Final
 
 from osimager.check.problem import Finding, NotAtHand, write_texts
-from osimager.errors import PrerequisiteError
 from osimager.proc import Completed, find_tool, run_tool
 
 DEADLINE_S: Final = 300.0
@@ -33,7 +32,7 @@ def syntax_version(dist: str, version: str) -> str:
 
 
 async def check(version: str, files: Sequence[tuple[str, str]]) -> Sequence[Finding]:
-    """Check a batch. Raises NotAtHand where ksvalidator is missing, or does not know `version`."""
+    """Check a batch. Raises PrerequisiteError where ksvalidator is missing, NotAtHand for a `version` unknown to it."""
     tool = _find_validator()
     if version not in await _known_versions(str(tool)):
         raise NotAtHand(f"ksvalidator does not know the syntax {version}")
@@ -55,12 +54,7 @@ async def _run(tool: Path, version: str, paths: Sequence[Path]) -> Completed:
 def _find_validator() -> Path:
     """Find ksvalidator beside this Python, else on PATH."""
     own = Path(sys.executable).parent / "ksvalidator"
-    if own.is_file():
-        return own
-    try:
-        return find_tool("ksvalidator", package="pykickstart")
-    except PrerequisiteError as exc:
-        raise NotAtHand("the program 'ksvalidator' is not on this host; install pykickstart") from exc
+    return own if own.is_file() else find_tool("ksvalidator", package="pykickstart")
 
 
 _versions: dict[str, frozenset[str]] = {}

@@ -11,8 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from osimager.check.preseed_questions import OWNERS, QUESTIONS, TYPES
-from osimager.check.problem import Finding, NotAtHand, suggest
-from osimager.errors import PrerequisiteError
+from osimager.check.problem import Finding, suggest
 from osimager.proc import find_tool, run_tool
 
 _PROBLEM = re.compile(r"(error|warning): (.*?) ?(?:on|skipping)? ?line (\d+)\.?:? ?(.*)")
@@ -20,14 +19,11 @@ _SECRET: Final = re.compile(r"password|passphrase|crypted")
 
 
 async def check_syntax(_version: str, files: Sequence[tuple[str, str]]) -> Sequence[Finding]:
-    """Feed the batch to one debconf-set-selections and map its lines back. Raises NotAtHand.
+    """Feed the batch to one debconf-set-selections and map its lines back. Raises PrerequisiteError.
 
     It joins continued lines, yet counts each (Perl's `$.`): the line named is the last of them.
     """
-    try:
-        tool = find_tool("debconf-set-selections", package="debconf")
-    except PrerequisiteError as exc:
-        raise NotAtHand("the program 'debconf-set-selections' is not on this host; install debconf") from exc
+    tool = find_tool("debconf-set-selections", package="debconf")
     starts, lines = [], 0
     parts = []
     for _, text in files:

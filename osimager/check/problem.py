@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 class NotAtHand(Exception):
-    """A validator that this host lacks, or lacks the version of; the message says which."""
+    """A validator that does not know the version asked for; the message says which."""
 
 
 @dataclass(frozen=True, slots=True)

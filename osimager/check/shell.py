@@ -5,19 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from osimager.check.problem import Finding, NotAtHand
-from osimager.errors import PrerequisiteError
+from osimager.check.problem import Finding
 from osimager.proc import find_tool, run_tool
 
 _LINE = re.compile(r"(?:sh|dash|bash|ash|busybox)?:? ?(?:line )?(\d+): (.*)")
 
 
 async def check(_version: str, files: Sequence[tuple[str, str]]) -> Sequence[Finding]:
-    """Let `sh -n` read each text. Raises NotAtHand where there is no shell."""
-    try:
-        tool = find_tool("sh")
-    except PrerequisiteError as exc:
-        raise NotAtHand("the program 'sh' is not on this host") from exc
+    """Let `sh -n` read each text. Raises PrerequisiteError where there is no shell."""
+    tool = find_tool("sh")
     found = []
     for index, (_, text) in enumerate(files):
         done = await run_tool([tool, "-n"], deadline_s=30.0, input_data=text.encode(), check=False)

@@ -88,7 +88,10 @@ async def test_a_missing_program_is_named(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr("osimager.proc.shutil.which", lambda *_args, **_kwargs: None)
     report = await check_answers([preseed("d-i netcfg/get_hostname string a\n"), autoinstall(USER_DATA)])
-    assert set(report.not_at_hand) == {"debconf-set-selections", "cloud-init schema"}
+    assert report.not_at_hand == {
+        "debconf-set-selections": "the program 'debconf-set-selections' is not on this host; install debconf",
+        "cloud-init schema": "the program 'cloud-init' is not on this host; install cloud-init",
+    }
     assert "known d-i questions" in report.checked
 
 
