@@ -1,6 +1,6 @@
 """The one place that starts a child process: argv lists only, with the parent's death tied to the child's.
 
-A child goes down a ladder: asked, TERM, KILL, waited for, drained (style.md, "Async, as tried", 9).
+A child goes down a ladder: TERM, KILL, waited for, drained. Who can ask it to end does so before that.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import resource
 import shutil
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,13 +103,11 @@ async def open_child(
     pass_fds: Sequence[int] = (),
     cwd: Path | None = None,
     environment: Mapping[str, str] | None = None,
-    ask: Callable[[], Awaitable[object]] | None = None,
-    ask_s: float = 5.0,
     term_s: float = 3.0,
     umask: int = -1,
     announce: int | None = None,
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Start `argv` in a session of its own and end it with the block, down the ladder: `ask`, TERM, KILL.
+    """Start `argv` in a session of its own and end it with the block, down the ladder: TERM, KILL.
 
     The child dies with this process (Linux: PR_SET_PDEATHSIG, prctl(2); it follows the *thread* that forked, which is
     the event loop's), and writes its process id as a line to the descriptor `announce` before it becomes the program.
@@ -137,7 +135,7 @@ async def open_child(
     try:
         yield child
     finally:
-        await finish(_end(child, ask, ask_s, term_s), ask_s + term_s + 5, force=lambda: _signal(child, signal.SIGKILL))
+        await finish(_end(child, term_s), term_s + 5, force=lambda: _signal(child, signal.SIGKILL))
 
 
 async def run_tool(
@@ -160,9 +158,7 @@ async def run_tool(
     try:
         async with (
             asyncio.timeout(deadline_s),
-            open_child(
-                argv, stdin=stdin, stdout=pipe, pass_fds=pass_fds, cwd=cwd, environment=environment, ask_s=0
-            ) as child,
+            open_child(argv, stdin=stdin, stdout=pipe, pass_fds=pass_fds, cwd=cwd, environment=environment) as child,
             asyncio.TaskGroup() as group,
         ):
             assert child.stdout is not None
@@ -236,19 +232,12 @@ def _before_exec(parent: int, announce: int | None) -> Callable[[], None] | None
     return prepare
 
 
-async def _end(
-    child: asyncio.subprocess.Process, ask: Callable[[], Awaitable[object]] | None, ask_s: float, term_s: float
-) -> None:
+async def _end(child: asyncio.subprocess.Process, term_s: float) -> None:
     """Take the child down the ladder. Its pipes are drained meanwhile: on Python 3.11 wait() waits for their ends."""
     async with asyncio.TaskGroup() as group:
         for stream in (child.stdout, child.stderr):
             if stream is not None:
                 group.create_task(_drain(stream))
-        if child.returncode is None and ask is not None:
-            with contextlib.suppress(Exception):
-                async with asyncio.timeout(ask_s):
-                    await ask()
-                    await child.wait()
         if child.returncode is None:
             _signal(child, signal.SIGTERM)
             with contextlib.suppress(TimeoutError):

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from osimager.aio import first_cause
 from osimager.errors import PrerequisiteError, PublishError
 from osimager.proc import open_child
 from osimager.qemu_img import find_qemu_img
@@ -38,7 +39,7 @@ async def compress(
     ]
     try:
         async with (
-            open_child(argv, stdout=asyncio.subprocess.PIPE, ask_s=0) as child,
+            open_child(argv, stdout=asyncio.subprocess.PIPE) as child,
             asyncio.TaskGroup() as group,
         ):
             assert child.stdout is not None
@@ -47,7 +48,7 @@ async def compress(
             said = group.create_task(child.stderr.read())
             status = await child.wait()
     except BaseExceptionGroup as exc:
-        raise exc.exceptions[0] from exc
+        raise first_cause(exc) from exc
     if status != 0:
         raise _failed(target, said.result().decode(errors="replace"))
 

@@ -174,7 +174,7 @@ async def _run_probe(argv: list[str], limit: asyncio.Timeout) -> _Seen:
     said: list[tuple[str, float]] = []
     pipe = asyncio.subprocess.PIPE
     with contextlib.suppress(TimeoutError):
-        async with limit, open_child(argv, stdout=pipe, ask_s=0, term_s=0.1) as child:
+        async with limit, open_child(argv, stdout=pipe, term_s=0.1) as child:
             assert child.stdout is not None
             assert child.stderr is not None
             while data := await child.stdout.read(1):

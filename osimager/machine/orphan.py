@@ -73,9 +73,7 @@ class _Guard(Tie):
     async def keep(self) -> None:
         """Have a watcher at all times."""
         while True:
-            async with open_child(
-                _ARGV, stdin=self._read_end, stderr=asyncio.subprocess.DEVNULL, ask_s=0, term_s=1
-            ) as watcher:
+            async with open_child(_ARGV, stdin=self._read_end, stderr=asyncio.subprocess.DEVNULL, term_s=1) as watcher:
                 self.name(self._pid)
                 self.ready.set()
                 await watcher.wait()

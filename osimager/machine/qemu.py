@@ -128,7 +128,7 @@ async def start_machine(run: MachineRun, env: Env) -> AsyncIterator[QemuMachine]
         stack.callback(log.close)
         async with (
             ended_with_us() as tie,
-            open_child(argv, pass_fds=passed, umask=0o077, ask_s=0, term_s=_TERM_S, announce=tie.descriptor) as child,
+            open_child(argv, pass_fds=passed, umask=0o077, term_s=_TERM_S, announce=tie.descriptor) as child,
         ):
             tie.name(child.pid)
             far_qmp.close()

@@ -45,7 +45,7 @@ async def open_tpm(folder: Path | None, env: Env) -> AsyncIterator[int | None]:
             *("--ctrl", f"type=unixio,clientfd={far.fileno()}", "--terminate"),
         ]
         async with (
-            open_child(argv, pass_fds=[far.fileno()], cwd=folder, umask=0o077, ask_s=0) as child,
+            open_child(argv, pass_fds=[far.fileno()], cwd=folder, umask=0o077) as child,
             supervised(_tell(child, env)),
         ):
             far.close()

@@ -146,7 +146,7 @@ async def running(system: System, arguments: str, *more: str | Path) -> AsyncIte
     config = system.folder / "boot.cfg"
     config.write_text(f'[machine]\nappend = "root=LABEL=root rw {arguments}"\n')
     argv = ["qemu-system-x86_64", *system.boot, "-readconfig", config, *more]
-    async with open_child(argv, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, ask_s=0) as child:
+    async with open_child(argv, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT) as child:
         assert child.stdout is not None
         yield child.stdout
 

@@ -141,7 +141,7 @@ async def machine(
         ),
         *more,
     ]
-    async with open_child(argv, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, ask_s=0) as child:
+    async with open_child(argv, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT) as child:
         assert child.stdout is not None
         yield child.stdout
 

@@ -83,7 +83,7 @@ async def test_the_real_installer_fetches_its_preseed(
             "none",
         ]
         argv += ["-readconfig", config, "-nic", "user,model=virtio-net-pci", "-serial", f"file:{tmp_path}/serial.log"]
-        async with asyncio.timeout(DEADLINE_S), open_child(argv, ask_s=0):
+        async with asyncio.timeout(DEADLINE_S), open_child(argv):
             await env.bus.wait_for(AnswerFetched, lambda event: event.name == "more.cfg")
     fetched = [event for event in events if isinstance(event, AnswerFetched)]
     assert fetched[0] == AnswerFetched("preseed.cfg")

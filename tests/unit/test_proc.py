@@ -121,22 +121,8 @@ def test_a_child_gets_no_token_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
 # The ladder -----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_child_that_is_asked_and_obeys_gets_no_signal() -> None:
-    async with open_child(["cat"], stdin=PIPE, ask=lambda: close_stdin(child)) as child:
-        pass
-    assert child.returncode == 0
-
-
-async def close_stdin(child: asyncio.subprocess.Process) -> None:
-    assert child.stdin is not None
-    child.stdin.close()
-
-
-async def test_a_child_that_cannot_be_asked_is_terminated() -> None:
-    async def ask() -> None:
-        raise ConnectionError
-
-    async with open_child(["sleep", "600"], ask=ask) as child:
+async def test_a_child_is_terminated_with_the_block() -> None:
+    async with open_child(["sleep", "600"]) as child:
         pass
     assert child.returncode == -signal.SIGTERM
 

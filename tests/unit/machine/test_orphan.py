@@ -29,7 +29,7 @@ def test_watcher_kills_the_last_one_named_when_its_pipe_ends() -> None:
 async def test_child_announces_itself_before_it_is_the_program() -> None:
     read_end, write_end = os.pipe()
     try:
-        async with open_child(SLEEPER, announce=write_end, ask_s=0) as child:
+        async with open_child(SLEEPER, announce=write_end) as child:
             assert os.read(read_end, 100) == b"%d\n" % child.pid
     finally:
         os.close(read_end)
