@@ -178,11 +178,6 @@ class BuildLayers:
 
     # Writing --------------------------------------------------------------------------------------------------------
 
-    @property
-    def folder(self) -> Path:
-        """Give the folder that the guest's drives are in now."""
-        return self._top.folder
-
     def drive(self, name: str) -> Path:
         """Give a drive's file as it is now."""
         return self._top.folder / f"{name}.qcow2"

@@ -33,7 +33,7 @@ class Trial:
     sealed: Sealed
 
 
-async def verify(plan: BuildPlan, trial: Trial, rig: Rig, env: Env) -> trial_by.VerifyReport:
+async def verify(plan: BuildPlan, trial: Trial, rig: Rig, env: Env) -> None:
     """Boot the image as its user will, and prove what was promised. Raises PublishError for what does not hold."""
     key = make_key(env)
 
@@ -60,7 +60,7 @@ async def verify(plan: BuildPlan, trial: Trial, rig: Rig, env: Env) -> trial_by.
         make_seed=make_seed,
         find_accepted=functools.partial(_find_accepted, plan.access.user, trial.credentials),
     )
-    return await trial_by.verify(trial.image, plan.seal, trial.sealed, means, env, hostname=plan.hostname)
+    await trial_by.verify(trial.image, plan.seal, trial.sealed, means, env, hostname=plan.hostname)
 
 
 async def _find_accepted(user: str, credentials: Credentials, endpoint: Endpoint) -> tuple[str, ...]:

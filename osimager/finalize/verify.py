@@ -69,13 +69,6 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
-class VerifyReport:
-    """All checks of an image that passed."""
-
-    checks: tuple[Check, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Seen:
     """What the booted image says of itself."""
 
@@ -88,7 +81,7 @@ class Seen:
     build_account: tuple[str, ...]
 
 
-async def verify(image: Path, plan: SealPlan, sealed: Sealed, means: Means, env: Env, *, hostname: str) -> VerifyReport:
+async def verify(image: Path, plan: SealPlan, sealed: Sealed, means: Means, env: Env, *, hostname: str) -> None:
     """Boot an overlay on `image` and check it. `hostname` is what a `machine` image must be called.
 
     The deadline is the caller's. Raises PublishError that names the first check that failed, GuestGone.
@@ -119,7 +112,6 @@ async def verify(image: Path, plan: SealPlan, sealed: Sealed, means: Means, env:
             f"the image did not pass: {failed[0].name}: {failed[0].evidence}",
             hint="look at the serial log of the trial boot; --no-verify registers the image unproven",
         )
-    return VerifyReport(checks)
 
 
 async def _make_overlay(image: Path, env: Env) -> Path:

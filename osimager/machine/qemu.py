@@ -86,7 +86,6 @@ class MachineRun:
     end_expected: bool = False
     display: Display = Display.NONE
     vnc_socket: Path | None = None
-    fast_and_unsafe: bool = True
     savable: bool = False
     saved: SavedMemory | None = None
 
@@ -120,7 +119,7 @@ async def start_machine(run: MachineRun, env: Env) -> AsyncIterator[QemuMachine]
             ram_fd=None if ram is None else ram.handle,
             incoming=run.saved is not None,
         )
-        files = MachineFiles(disks=run.disks, cds=run.cds, variables=run.variables, fast_and_unsafe=run.fast_and_unsafe)
+        files = MachineFiles(disks=run.disks, cds=run.cds, variables=run.variables)
         argv = render_argv(shape, run.host, files=files, channels=channels)
         extra = [handle for handle in (channels.config_fd, channels.tpm_fd, channels.ram_fd) if handle is not None]
         passed = [channels.qmp_fd, channels.serial_fd, *taps, *extra]
@@ -359,8 +358,7 @@ class QemuMachine:
         """
         for drive, path in overlays.items():
             before, after = self._nodes[drive], f"{drive}-{path.parent.name[-8:]}"
-            options = render_overlay(after, path, fast_and_unsafe=self._run.fast_and_unsafe)
-            await self._qmp.execute("blockdev-add", options)
+            await self._qmp.execute("blockdev-add", render_overlay(after, path))
             await self._qmp.execute("blockdev-snapshot", {"node": before, "overlay": after})
             self._nodes[drive] = after
 

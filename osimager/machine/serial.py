@@ -34,7 +34,7 @@ _CONTROL = re.compile(rb"\x1b[()][A-Z0-9]|\x1b[@-_a-z0-9=>]|[\x00-\x08\x0b\x0c\x
 
 
 class SerialLog:
-    """One machine's console. `path` is made 0600; `lines` are counted since the start."""
+    """One machine's console. `path` is made 0600."""
 
     def __init__(self, path: Path, env: Env, *, source: str = "serial") -> None:
         self._env = env
@@ -50,8 +50,6 @@ class SerialLog:
         self._found = 0
         self._listeners: list[Callable[[bytes], None]] = []
         self._writer: asyncio.StreamWriter | None = None
-        self.received_bytes = 0
-        self.last_at = self._started
 
     async def read(self, stream: asyncio.StreamReader) -> None:
         """Read the console to its end."""
@@ -77,8 +75,6 @@ class SerialLog:
         """Take bytes as the guest wrote them."""
         for listener in tuple(self._listeners):
             listener(data)
-        self.received_bytes += len(data)
-        self.last_at = self._env.clock.monotonic()
         *lines, self._open_line = self._rows.end_lines(self._open_line + data).split(b"\n")
         for line in lines:
             self._write(line)

@@ -65,7 +65,6 @@ class MachineFiles:
     disks: tuple[Path, ...]
     cds: tuple[Path, ...] = ()
     variables: Path | None = None
-    fast_and_unsafe: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,11 +143,11 @@ def render_kind(shape: MachineShape, host: HostFacts) -> tuple[str, ...]:
     return render_argv(shape, host, files=files, channels=channels)
 
 
-def render_overlay(node: str, path: Path, *, fast_and_unsafe: bool) -> dict[str, object]:
+def render_overlay(node: str, path: Path) -> dict[str, object]:
     """Give the `blockdev-add` arguments of a disk's new overlay: as `_disks` has them, its backing added by the
     snapshot that follows.
     """
-    cache = {"direct": False, "no-flush": fast_and_unsafe}
+    cache = {"direct": False, "no-flush": True}
     file = {"driver": "file", "filename": str(path), "aio": "threads", "discard": "unmap", "cache": cache}
     return {
         "driver": "qcow2",
@@ -366,7 +365,7 @@ def _is_q35(shape: MachineShape) -> bool:
 
 
 def _disks(shape: MachineShape, files: MachineFiles) -> Iterator[Argument]:
-    cache = "cache.direct=off,cache.no-flush=" + ("on" if files.fast_and_unsafe else "off")
+    cache = "cache.direct=off,cache.no-flush=on"  # fast and unsafe: a host that crashes loses a build, not an image
     for index, (disk, path) in enumerate(zip(shape.disks, files.disks, strict=True)):
         node = f"{disk.id}-file"
         yield _blockdev(node, path, driver="qcow2", options=f"discard=unmap,detect-zeroes=unmap,{cache}", file=cache)

@@ -109,17 +109,16 @@ async def open_ssh(
     key: BuildKey,
     env: Env,
     *,
-    host_key: str | None = None,
     sock: socket.socket | None = None,
 ) -> AsyncIterator[SshCommunicator]:
     """Try until the guest accepts `key`, then give the way in. The deadline is the caller's.
 
     `sock` is a first connection, of `wait_banner`'s: it is taken over.
 
-    Whatever answers and refuses the key (a live installer's own sshd) is only another try. The host key is accepted on
-    first use: `SshCommunicator.host_key`, to be given as `host_key` when the same guest is connected to again.
+    Whatever answers and refuses the key (a live installer's own sshd) is only another try. The host key is accepted as
+    it is: `SshCommunicator.host_key`, for programs on this host that connect too.
     """
-    transport = await _log_in_at_last(endpoint, access, key, env, host_key, first=sock)
+    transport = await _log_in_at_last(endpoint, access, key, env, first=sock)
     try:
         yield SshCommunicator(transport, access, env)
     finally:
@@ -146,7 +145,7 @@ async def has_login(endpoint: Endpoint, user: str, credential: BuildKey | str) -
     sock = await wait_banner(endpoint, lambda _tried: None, Nudge())  # slowly: the guest may still be starting
     try:
         transport = await in_thread(
-            functools.partial(_log_in, sock, user, credential, None), on_cancel=functools.partial(_shut, sock)
+            functools.partial(_log_in, sock, user, credential), on_cancel=functools.partial(_shut, sock)
         )
     except _Refused:
         return False
@@ -157,13 +156,7 @@ async def has_login(endpoint: Endpoint, user: str, credential: BuildKey | str) -
 
 
 async def _log_in_at_last(
-    endpoint: Endpoint,
-    access: Access,
-    key: BuildKey,
-    env: Env,
-    host_key: str | None,
-    *,
-    first: socket.socket | None = None,
+    endpoint: Endpoint, access: Access, key: BuildKey, env: Env, *, first: socket.socket | None
 ) -> paramiko.Transport:
     nudge = Nudge()
 
@@ -183,7 +176,7 @@ async def _log_in_at_last(
         began = clock()
         try:
             transport = await in_thread(
-                functools.partial(_log_in, sock, access.user, access.password or key, host_key),
+                functools.partial(_log_in, sock, access.user, access.password or key),
                 on_cancel=functools.partial(_shut, sock),
             )
         except _Refused as exc:
@@ -209,7 +202,7 @@ class _HandshakeFailed(Exception):
     """The peer went away, or is no SSH server."""
 
 
-def _log_in(sock: socket.socket, user: str, credential: BuildKey | str, host_key: str | None) -> paramiko.Transport:
+def _log_in(sock: socket.socket, user: str, credential: BuildKey | str) -> paramiko.Transport:
     """Shake hands and log in, blocking; close the socket unless that went well. For a thread."""
     import paramiko
 
@@ -218,9 +211,6 @@ def _log_in(sock: socket.socket, user: str, credential: BuildKey | str, host_key
     done = False
     try:
         transport.start_client(timeout=HANDSHAKE_S)
-        found = _host_key_line(transport)
-        if host_key is not None and found != host_key:
-            raise _Refused("another host key than before")
         if isinstance(credential, BuildKey):
             left = transport.auth_publickey(user, paramiko.Ed25519Key.from_private_key(io.StringIO(credential.private)))
         else:

@@ -20,7 +20,7 @@ import yaml
 from osimager.arch import Arch, Firmware, host_arch, parse_arch
 from osimager.errors import ConfigError, Place, PublishError, UsageError
 from osimager.kept import locked, sync_path, write_kept
-from osimager.registry.entry import SCHEMA_VERSION, Entry, Status, render_entry
+from osimager.registry.entry import SCHEMA_VERSION, Entry, render_entry
 
 T = TypeVar("T")
 Document = dict[str, Any]  # opaque: read through `entry`'s model, kept as it is
@@ -87,14 +87,6 @@ class Registry:
             return free
 
         return self._change(record)
-
-    def update_status(self, image_id: str, status: Status) -> None:
-        """Set the status of an image. Raises UsageError where there is none of that id."""
-
-        def change(document: Document) -> None:
-            _image(document, image_id)["status"] = str(status)
-
-        self._change(change)
 
     def remove(self, image_id: str) -> None:
         """Take an image out of the registry; its file is the caller's. Raises UsageError for an unknown id."""

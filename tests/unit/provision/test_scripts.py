@@ -25,13 +25,12 @@ def test_base_comes_first_then_the_first_name_that_has_a_script_then_files(tmp_p
     ours = _folder(tmp_path / "ours", base="base", default="default", debian="shipped")
     extra = tmp_path / "extra.sh"
     extra.write_text("extra")
-    steps = load_steps([project, ours], names=["web", "debian"], files=[extra], environment=[("A", "b")])
+    steps = load_steps([project, ours], names=["web", "debian"], files=[extra])
     assert [(step.name, step.content) for step in steps] == [
         ("base", b"base"),
         ("debian", b"of the project"),
         ("extra", b"extra"),
     ]
-    assert all(step.environment == (("A", "b"),) for step in steps)
     assert steps[1].origin.path == project / "debian.sh"
 
 

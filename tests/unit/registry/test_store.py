@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from osimager.arch import Arch, Firmware, host_arch
 from osimager.errors import ConfigError, PublishError, UsageError
 from osimager.events import Stage
-from osimager.registry.entry import Deployment, Entry, IsoRecord, StageRecord, Status, render_entry
+from osimager.registry.entry import Deployment, Entry, IsoRecord, StageRecord, render_entry
 from osimager.registry.form import RegistryModel, parse_registry
 from osimager.registry.names import make_id
 from osimager.registry.store import Registry
@@ -102,18 +102,9 @@ def test_removing_the_newest_image_makes_the_one_before_it_the_latest(registry: 
     assert document(registry)["latest"] == {}
 
 
-def test_a_status_can_be_raised(registry: Registry) -> None:
-    entry = make_entry()
-    registry.add(entry)
-    registry.update_status(entry.id, Status.VERIFIED)
-    assert registry.load() == (dataclasses.replace(entry, status=Status.VERIFIED),)
-
-
-@pytest.mark.parametrize("change", [lambda r: r.remove("no-such"), lambda r: r.update_status("no-such", Status.BUILT)])
-def test_an_unknown_id_is_a_usage_error(registry: Registry, change: object) -> None:
-    assert callable(change)
+def test_an_unknown_id_is_a_usage_error(registry: Registry) -> None:
     with pytest.raises(UsageError, match="no-such"):
-        change(registry)
+        registry.remove("no-such")
 
 
 def test_an_id_cannot_be_taken_twice(registry: Registry) -> None:
@@ -270,9 +261,7 @@ def test_what_a_newer_osimager_added_is_kept(registry: Registry) -> None:
     image["iso"]["mirror"] = "no"
     registry.path.write_text(yaml.safe_dump(content))
     assert registry.load() == (entry,)
-    registry.update_status(entry.id, Status.PUBLISHED)
     registry.add(make_entry(profile="web"))
-    image["status"] = "published"
     after = document(registry)
     assert after["signatures"] == content["signatures"]
     assert after["channels"] == content["channels"]
