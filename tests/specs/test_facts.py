@@ -108,6 +108,8 @@ def test_freebsd_has_its_distribution_sets_on_the_medium(catalog: Catalog) -> No
         ("oel-8.10-x86_64", "2029-07-31"),
         ("oel-9.5-x86_64", "2032-06-30"),
         ("windows-server-2025-x86_64", "2034-11-14"),
+        ("ubuntu-22.04-x86_64", "2027-06-01"),
+        ("ubuntu-26.04.1-x86_64", "2031-05-29"),
     ],
 )
 def test_the_end_of_life_is_the_vendors_own(catalog: Catalog, lookups: Lookups, target: str, end: str) -> None:
