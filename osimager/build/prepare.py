@@ -12,10 +12,11 @@ from osimager.build.catalogues import open_catalog
 from osimager.build.lookups import HostLookups
 from osimager.build.media_choice import choose_media, default_iso_path
 from osimager.build.request import BuildRequest
-from osimager.build.steps import DEFAULT_PROFILE, make_steps, needs_ansible
+from osimager.build.steps import make_steps, needs_ansible
 from osimager.config.catalog import Catalog
 from osimager.config.configuration import Configuration
 from osimager.config.lookups import Lookups
+from osimager.config.request import own_profile
 from osimager.config.settings import load_settings
 from osimager.env import Env
 from osimager.errors import ConfigError, ConfigErrors, Place, PrerequisiteError, UsageError
@@ -156,8 +157,7 @@ def _with_ansible(steps: tuple[Step, ...], env: Env, *, may_differ: bool) -> tup
 
 def _output(asked: BuildRequest, configuration: Configuration, env: Env) -> OutputPlan:
     """Every build its own file, but with `--replace`, where the name is the target's."""
-    profile = "" if configuration.profile == DEFAULT_PROFILE else configuration.profile
-    stem = make_id(configuration.target.short, profile, env.clock.now())
+    stem = make_id(configuration.target.short, own_profile(configuration.profile), env.clock.now())
     if asked.options.replace:
         stem = stem.rpartition("-")[0]
     return OutputPlan(

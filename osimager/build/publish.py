@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from osimager.aio import in_thread
 from osimager.build.stages import Recorder
+from osimager.config.request import own_profile
 from osimager.env import Env
 from osimager.events import Stage, State
-from osimager.finalize.convert import ImageFile
+from osimager.finalize.convert import ImageFile, image_path
 from osimager.plan.digests import PlanKeys
 from osimager.plan.facts import MediaFacts
 from osimager.plan.model import BuildPlan
@@ -40,10 +41,10 @@ def make_entry(made: Made, rec: Recorder, env: Env) -> Entry:
     return Entry(
         id=plan.output.stem,
         target=str(plan.target),
-        profile="" if plan.profile == "default" else plan.profile,
+        profile=own_profile(plan.profile),
         arch=plan.machine.arch,
         firmware=plan.machine.firmware,
-        path=plan.output.folder / f"{plan.output.stem}.qcow2",
+        path=image_path(plan.output),
         size_bytes=made.image.size_bytes,
         sha256=made.image.sha256,
         iso=IsoRecord(plan.media.name, made.media.sha256, made.media.verified),

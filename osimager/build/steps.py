@@ -16,6 +16,7 @@ from osimager.build.request import BuildRequest
 from osimager.config.catalog import Catalog
 from osimager.config.configuration import Configuration
 from osimager.config.markers import as_text
+from osimager.config.request import own_profile
 from osimager.config.sections import StepKind as Kind
 from osimager.config.sections import StepSection
 from osimager.config.settings import load_settings
@@ -25,7 +26,6 @@ from osimager.paths import Places, search_path
 from osimager.plan.model import Step, StepKind
 from osimager.provision.scripts import find_script, load_script, load_steps
 
-DEFAULT_PROFILE = "default"
 # What Packer's Ansible provisioner tells a playbook of the build: those written for it ask for these.
 _PACKERS_VARIABLES = {"packer_build_name": "qemu", "packer_builder_type": "qemu"}
 
@@ -56,9 +56,9 @@ def make_steps(
     loader = _Loader(configuration, catalog, folders, is_secret, program=program)
     steps = list(loader.all(configuration.sections.steps))
     if catalog.roots.old_tree is None:
-        target, profile = configuration.target, configuration.profile
-        own_profile = [] if profile == DEFAULT_PROFILE else [profile]
-        steps[:0] = loader.profile_scripts(load_steps(folders, names=(*own_profile, target.name, target.dist)))
+        target = configuration.target
+        names = (own_profile(configuration.profile), target.name, target.dist)
+        steps[:0] = loader.profile_scripts(load_steps(folders, names=tuple(filter(None, names))))
     raise_all(loader.errors)
     return (*steps, *load_steps((), names=(), files=asked.steps))
 

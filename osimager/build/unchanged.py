@@ -7,6 +7,7 @@ import hashlib
 from pathlib import Path
 
 from osimager.aio import in_thread
+from osimager.config.request import own_profile
 from osimager.env import Env
 from osimager.events import Stage
 from osimager.finalize.convert import image_path
@@ -48,7 +49,7 @@ def is_sealed_otherwise(keys: PlanKeys, env: Env) -> bool:
 
 def _is_meant(entry: Entry, plan: BuildPlan, keys: PlanKeys) -> bool:
     digests = {record.stage: record.digest for record in entry.stages}
-    profile = "" if plan.profile == "default" else plan.profile
+    profile = own_profile(plan.profile)
     return (
         digests.get(Stage.PUBLISH) == keys.image.digest
         and (entry.target, entry.profile, entry.label) == (str(plan.target), profile, plan.output.label)

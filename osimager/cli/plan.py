@@ -82,6 +82,7 @@ def resolve(request: BuildRequest) -> tuple[Prepared, tuple[Forecast, ...], Call
 
 def _render(prepared: Prepared, layers: Sequence[Forecast]) -> str:
     """Give the plan as a page of text."""
+    from osimager.config.request import own_profile
     from osimager.holes import name_holes
 
     plan, host = prepared.plan, prepared.host
@@ -89,7 +90,7 @@ def _render(prepared: Prepared, layers: Sequence[Forecast]) -> str:
     source = media.path or (f"made by the recipe {media.made.recipe}" if media.made else ", ".join(media.urls))
     disks = ", ".join(f"{disk.id} {format_size(disk.size_bytes)} {disk.interface}" for disk in machine.disks)
     lines = [
-        f"target      {plan.target}" + ("" if plan.profile == "default" else f"  profile {plan.profile}"),
+        f"target      {plan.target}" + (f"  profile {own}" if (own := own_profile(plan.profile)) else ""),
         f"machine     {machine.machine} {machine.firmware}, {machine.cpus} × {machine.cpu}, {machine.memory_mib} MiB",
         f"disks       {disks}",
         f"runs under  {host.accelerator.accelerator}: {host.accelerator.reason}",

@@ -5,6 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+DEFAULT_PROFILE = "default"
+
+
+def own_profile(profile: str) -> str:
+    """Give the profile's name, empty for the default one: an image's name and record leave that out."""
+    return "" if profile == DEFAULT_PROFILE else profile
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
@@ -15,7 +22,7 @@ class Request:
     target: str
     host_arch: str = "x86_64"
     arch: str | None = None
-    profile: str = "default"
+    profile: str = DEFAULT_PROFILE
     name: str | None = None
     ip: str | None = None
     fqdn: str | None = None

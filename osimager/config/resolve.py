@@ -18,7 +18,7 @@ from osimager.config.network import is_address, is_host_name
 from osimager.config.plain_values import value_problems
 from osimager.config.profiles import profile_tables
 from osimager.config.provisioners import Needs, Provisioners, places_of, without_vault
-from osimager.config.request import Request
+from osimager.config.request import DEFAULT_PROFILE, Request
 from osimager.config.sections import FileSection, Fragment, MachineSection, Origin, Sections, StepSection, Target
 from osimager.config.shapes import check_shape
 from osimager.config.values import Value, scalar_problem
@@ -159,7 +159,7 @@ def _lay_all(catalog: Catalog, request: Request, target: Target, merger: Merger,
     merger.load(checked(catalog, "spec", spec))
     default = catalog.find_file("profiles", "default")
     below = checked(catalog, "profile", default) if default else None
-    asked = None if request.profile == "default" else required(catalog, "profiles", request.profile)
+    asked = None if request.profile == DEFAULT_PROFILE else required(catalog, "profiles", request.profile)
     for profile in profile_tables(below, asked, target.arch):
         merger.load(profile)
     check_support(target, merged)
