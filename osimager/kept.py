@@ -36,7 +36,7 @@ def make_folder(path: Path, *, private: bool = False) -> Path:
         if private:
             _check_private(path)
     except OSError as exc:
-        raise _cannot_write(path, exc) from exc
+        raise disk_error(path, exc) from exc
     return path
 
 
@@ -45,11 +45,11 @@ def check_writable(folder: Path) -> None:
     try:
         there = next(each for each in (folder, *folder.parents) if each.exists())
     except OSError as exc:
-        raise _cannot_write(folder, exc) from exc
+        raise disk_error(folder, exc) from exc
     if not there.is_dir():
-        raise _cannot_write(folder, NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)))
+        raise disk_error(folder, NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)))
     if not os.access(there, os.W_OK | os.X_OK):
-        raise _cannot_write(folder, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+        raise disk_error(folder, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
 
 
 def _check_private(path: Path) -> None:
@@ -79,7 +79,7 @@ def publishing(path: Path, *, mode: int = 0o644) -> Iterator[Path]:
     try:
         handle, name = tempfile.mkstemp(prefix=PARTIAL_PREFIX, suffix=path.suffix, dir=path.parent)
     except OSError as exc:
-        raise _cannot_write(path, exc) from exc
+        raise disk_error(path, exc) from exc
     os.close(handle)
     partial = Path(name)
     try:
@@ -87,14 +87,14 @@ def publishing(path: Path, *, mode: int = 0o644) -> Iterator[Path]:
             yield partial
         except OSError as exc:
             if exc.errno in _DISK_ERRORS:
-                raise _cannot_write(path, exc) from exc
+                raise disk_error(path, exc) from exc
             raise
         try:
             sync_path(partial, mode=mode)
             partial.replace(path)
             sync_path(path.parent)
         except OSError as exc:
-            raise _cannot_write(path, exc) from exc
+            raise disk_error(path, exc) from exc
     finally:
         partial.unlink(missing_ok=True)
 
@@ -117,7 +117,7 @@ def locked(path: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except OSError as exc:
-        raise _cannot_write(path, exc) from exc
+        raise disk_error(path, exc) from exc
     try:
         yield
     finally:
@@ -162,12 +162,12 @@ def _try_lock(lock: BaseFileLock) -> bool:
     except filelock.Timeout:
         return False
     except OSError as exc:
-        raise _cannot_write(Path(lock.lock_file), exc) from exc
+        raise disk_error(Path(lock.lock_file), exc) from exc
     return True
 
 
-def _cannot_write(path: Path, exc: OSError) -> PrerequisiteError:
-    """Map an operating system error to what a user can do about it."""
+def disk_error(path: Path, exc: OSError) -> PrerequisiteError:
+    """Say what a user can do about the error that writing `path` gave."""
     reason = os.strerror(exc.errno) if exc.errno else str(exc)
     if exc.errno in _FULL_ERRORS:
         hint = "free some space there, or set OSIMAGER_HOME to a folder on a larger disk"

@@ -74,6 +74,8 @@ def _failed(target: Path, said: str) -> PublishError | PrerequisiteError:
     reason = (said.strip().splitlines() or ["it said nothing"])[-1]
     if "No space left" in said or "Disk quota" in said:
         return PrerequisiteError(
-            f"the disk of {target.parent} is full", hint="free some space there, or give another folder with --output"
+            f"the disk of {target.parent} is full",
+            hint="free some space there, or give another folder with --output",
+            cause="host-disk-full",
         )
     return PublishError(f"qemu-img could not write the image: {reason}")

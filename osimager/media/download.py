@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -144,7 +142,7 @@ class _Partial:
             file.write(block)
             file.flush()
         except OSError as exc:
-            raise _disk_error(self.path, exc) from exc
+            raise kept.disk_error(self.path, exc) from exc
         self.digest.update(block)
         self.size += len(block)
 
@@ -421,11 +419,6 @@ def _reason(exc: Exception) -> str:
     if isinstance(exc, TimeoutError):
         return "it sent nothing in time"
     return str(exc) or type(exc).__name__
-
-
-def _disk_error(path: Path, exc: OSError) -> PrerequisiteError:
-    hint = "free some space there" if exc.errno == errno.ENOSPC else "make it writable"
-    return PrerequisiteError(f"cannot write {path}: {os.strerror(exc.errno or 0)}", hint=hint)
 
 
 def shown_url(url: str) -> str:

@@ -16,8 +16,7 @@ from typing import BinaryIO
 
 from osimager import kept
 from osimager.arch import Arch, Firmware
-from osimager.errors import MediaError, Place, PrerequisiteError
-from osimager.kept import cause_of
+from osimager.errors import MediaError, Place
 from osimager.media.grub import parse_grub
 from osimager.media.iso9660 import IsoFiles, open_iso
 from osimager.media.isolinux import parse_isolinux
@@ -78,8 +77,7 @@ def extract_boot_files(path: Path, *, kernel: str, initrds: Sequence[str], folde
             with initrd_file.open("wb") as out:
                 _join(iso.files, initrds, out)
         except OSError as exc:
-            what = f"cannot write to {folder}: {exc.strerror}"
-            raise PrerequisiteError(what, hint="free some space there", cause=cause_of(exc)) from exc
+            raise kept.disk_error(folder, exc) from exc
     return kernel_file, initrd_file
 
 

@@ -14,8 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from osimager.arch import Arch
+from osimager.env import Env
 from osimager.errors import LockedError, PrerequisiteError
 from osimager.kept import PARTIAL_PREFIX, holding, locked, make_folder, publishing, write_kept
+from osimager.media.fetch import fetch
+from osimager.plan.model import MediaPlan
+from tests.unit.media.hostile import iso_of, serving
 
 OLD, NEW = b"old" * 10_000, b"new" * 1_000_000
 
@@ -77,6 +82,15 @@ def test_a_write_that_fails_keeps_the_old_file_and_leaves_nothing(tmp_path: Path
     assert "free some space" in str(caught.value.hint)
     assert path.read_bytes() == OLD
     assert list_partials(tmp_path) == []
+
+
+async def test_a_download_that_fills_the_disk_is_told_as_that(env: Env, small_files: None) -> None:
+    content = iso_of(1 << 20)
+    async with serving(content) as server:
+        media = MediaPlan(name="x", filename="x.iso", urls=(f"{server.url}/x.iso",), sha256="0" * 64)
+        with pytest.raises(PrerequisiteError, match=r"cannot write .*: File too large") as caught:
+            await fetch(media, env, arch=Arch.X86_64)
+    assert (caught.value.cause, "free some space" in str(caught.value.hint)) == ("host-disk-full", True)
 
 
 def test_a_full_disk_keeps_the_old_file_and_leaves_nothing(tmp_path: Path) -> None:
