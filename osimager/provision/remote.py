@@ -35,17 +35,10 @@ GET = 'exec head -c "$2" <"$1"'
 
 def render_command(access: Access, words: tuple[str, ...]) -> str:
     """Give the command line that runs `words` as root. SSH knows no argument lists, so it is quoted for a shell."""
-    become = (
-        ()
-        if access.user == "root"
-        else (access.become, "-n", "--")
-        if access.become == "sudo"
-        else (
-            access.become,
-            "-n",
-        )
-    )
-    return shlex.join((*become, *words))
+    if access.user == "root":
+        return shlex.join(words)
+    end = ["--"] if access.become == "sudo" else []
+    return shlex.join((access.become, "-n", *end, *words))
 
 
 def render_program(
