@@ -52,17 +52,17 @@ def test_output_that_cannot_be_written_ends_before_the_build_has_begun(home: Pat
     check(build(home, "--iso", iso, "--output", iso / "images"), 4, "cannot write", f"{iso}/images", "hint: ")
 
 
-def test_missing_iso(home: Path) -> None:
+def test_iso_that_is_not_there_is_named(home: Path) -> None:
     check(build(home, "--iso", "/nowhere/at-all.iso"), 5, "/nowhere/at-all.iso")
 
 
-def test_file_that_is_no_iso(home: Path, tmp_path: Path) -> None:
+def test_file_that_is_no_iso_is_refused(home: Path, tmp_path: Path) -> None:
     text = tmp_path / "text.iso"
     text.write_text("hello")
     check(build(home, "--iso", text), 5, "not an ISO", str(text))
 
 
-def test_truncated_iso(home: Path, tmp_path: Path) -> None:
+def test_iso_that_was_cut_off_is_said_to_be(home: Path, tmp_path: Path) -> None:
     iso = tmp_path / "cut.iso"
     make_seed(iso, "CUT", {"big": os.urandom(1 << 20)})
     os.truncate(iso, 1 << 19)
@@ -85,11 +85,11 @@ def test_url_without_a_checksum_is_refused(home: Path) -> None:
     check(build(home, "--iso", "https://host.invalid/some.iso"), 2, "checksum")
 
 
-def test_missing_step_file(home: Path) -> None:
+def test_step_that_is_not_there_is_named(home: Path) -> None:
     check(build(home, "--iso", "debian-12-made", "--step", "/no/such/step.sh"), 2, "/no/such/step.sh")
 
 
-def test_address_outside_the_locations_network(home: Path) -> None:
+def test_address_outside_the_locations_network_is_refused(home: Path) -> None:
     check(build(home, "--iso", "debian-12-made", "--ip", "192.0.2.1"), 3, "192.0.2.1", "cidr")
 
 

@@ -24,7 +24,7 @@ def test_hash_is_that_of_openssl(password: str, salt: str, method: Method) -> No
     assert crypt(password, salt, method) == done.stdout.decode().strip()
 
 
-def test_known_hash() -> None:
+def test_hash_is_that_of_the_published_vector() -> None:
     # U. Drepper, "Unix crypt using SHA-256 and SHA-512", test vectors.
     assert crypt("Hello world!", "saltstring", Method.SHA512) == (
         "$6$saltstring$svn8UoSVapNtMuq1ukKS4tPQd8iKwSMHWjl/O817G3uBnIFNjnQJuesI68u4OTLiBFdcbYEdFCoEOfaS35inz1"

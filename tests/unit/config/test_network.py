@@ -41,7 +41,7 @@ def test_the_gateway_lies_in_its_network(address: int, prefix: int) -> None:
     assert ipaddress.ip_address(values["gateway"]) in ipaddress.ip_network(text, strict=False)
 
 
-def test_fully_qualified_names() -> None:
+def test_a_name_is_qualified_once() -> None:
     assert qualified_name("web", is_given=True, asked="a.b", domain="lab.org") == "a.b"
     assert qualified_name("web.x.org", is_given=True, asked=None, domain="lab.org") == "web.x.org"
     assert qualified_name("rhel-9.5", is_given=False, asked=None, domain="lab.org") == "rhel-9.5.lab.org"

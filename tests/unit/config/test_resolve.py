@@ -87,7 +87,7 @@ def test_two_architectures_and_neither_is_the_hosts(tree: Tree) -> None:
     assert "--arch" in (caught.value.hint or "")
 
 
-def test_arches_of_a_version(tree: Tree) -> None:
+def test_a_version_may_have_fewer_arches(tree: Tree) -> None:
     tree.write("specs/web/spec.yml", WEB + 'version_specific: [{version: "1.*", arches: [x86_64]}]\n')
     assert [str(entry) for entry in tree.catalog().targets()] == [
         "web-1-x86_64", "web-1.2-x86_64", "web-1.10-x86_64", "web-2-aarch64", "web-2-x86_64",

@@ -18,7 +18,7 @@ from osimager.machine.host import (
 from osimager.paths import Places
 
 
-def test_cpu_help_of_x86() -> None:
+def test_cpu_help_gives_models_without_flags() -> None:
     text = (
         "Available CPUs:\nx86 Nehalem               (alias configured by machine type)\nx86 max  Enables all\n"
         "\nRecognized CPUID flags:\n  3dnow abm\n"
@@ -36,7 +36,7 @@ def test_device_help_gives_names_and_aliases() -> None:
     assert parse_device_help(text) == {"e1000", "e1000-82540em", "pvpanic"}
 
 
-def test_machine_help() -> None:
+def test_machine_help_gives_names() -> None:
     text = "Supported machines are:\nq35     Standard PC (alias of pc-q35-7.2)\nvirt    QEMU\n"
     assert parse_machine_help(text) == {"q35", "virt"}
 

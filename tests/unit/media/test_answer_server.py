@@ -95,7 +95,9 @@ async def test_head_tells_the_length_and_counts_as_no_fetch(env: Env, events: li
         ("bytes=0-1,4-5", 200, 0, 10),
     ],
 )
-async def test_ranges(env: Env, asked: str, status: int, start: int, end: int) -> None:
+async def test_a_range_is_served_alone_and_what_is_none_as_the_whole(
+    env: Env, asked: str, status: int, start: int, end: int
+) -> None:
     async with open_answer_server({"a": b"0123456789"}, env) as server:
         got, body, headers = await get(server, "a", Range=asked)
         assert (got, body) == (status, b"0123456789"[start:end])

@@ -93,7 +93,7 @@ def test_an_iso_says_what_it_is(
         ("PVE", "proxmox-ve", "", None),
     ],
 )
-def test_volume_ids(volume_id: str, dist: str, version: str, arch: Arch | None) -> None:
+def test_volume_id_tells_what_an_iso_is(volume_id: str, dist: str, version: str, arch: Arch | None) -> None:
     found = identify_volume(volume_id)
     assert (found.dist, found.version, found.arch) == (dist, version, arch)
 

@@ -22,7 +22,7 @@ from osimager.plan.boot import make_command_line
         ("---", ("autoinstall", "ds=nocloud;s=/cdrom/"), (), "autoinstall ds=nocloud;s=/cdrom/ ---"),
     ],
 )  # fmt: skip
-def test_command_lines(menu: str, ours: tuple[str, ...], drop: tuple[str, ...], line: str) -> None:
+def test_our_arguments_go_before_the_dashes(menu: str, ours: tuple[str, ...], drop: tuple[str, ...], line: str) -> None:
     assert make_command_line(menu, ours, drop) == line
 
 

@@ -50,7 +50,7 @@ def test_lines_of_osimager_mean_what_they_meant() -> None:
         ("p k=ünï", "ünï"),
     ],
 )
-def test_quotes_and_escapes(line: str, value: str) -> None:
+def test_values_are_read_through_quotes_and_escapes(line: str, value: str) -> None:
     assert values_of(line) == {"k": value}
 
 
