@@ -35,7 +35,7 @@ _ANSIBLE_READS = re.compile(
     r"|ansible\.cfg|requirements\.ya?ml"
 )
 # What opens a vault or a guest is no input: what is in it is one.
-_KEYS = re.compile(rb"(?m)(?:--(?:vault|private-key)|^\s*(?:vault|private_key)_)[^\s=]*\s*[= ]\s*\S+")
+_KEYS = re.compile(rb"(?m)--(?:vault|private-key)[^\s=]*[= ]\s*\S+|^\s*(?:vault|private_key)_.*$")
 _MOST_FILE_BYTES = 64 << 20
 
 

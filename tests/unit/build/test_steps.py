@@ -125,7 +125,9 @@ def test_playbook_depends_on_what_it_reads_beside_it(make: Make) -> None:
     assert make({**files, "specs/web/unread.yml": "a: 2\n", "specs/web/new.yml": ""})[-1].inputs == before
 
 
-SETTINGS = "[defaults]\ninventory = hosts.ini\nroles_path=../shared/roles:~/roles\nvault_password_file = .vault\n"
+SETTINGS = (
+    "[defaults]\ninventory = hosts.ini\nroles_path=../shared/roles:~/roles\nvault_identity_list = a@.vault, b@.vault\n"
+)
 PLAYBOOK = """
 - hosts: web
   vars: {key: "LONG", title: the extra words, folder: "{{ playbook_dir }}/../shared/conf"}
