@@ -85,7 +85,8 @@ async def prepare(asked: BuildRequest, env: Env) -> Prepared:
         return make_steps(configuration, catalog, asked, env.places, is_secret=lambda text: masked(text) != text)
 
     steps = load_steps(asked)
-    if asked.first_made is not None and asked.first_made > len(steps) + 1:  # one more: all steps' layers are kept
+    # One more than there are: all steps' layers are kept.
+    if asked.first_made is not None and asked.first_made > len(steps) + 1 and not asked.resumes:
         what = f"there is no step {asked.first_made} to make anew: this build has {len(steps)}"
         raise UsageError(what, hint="`osimager plan` lists them")
     if needs_ansible(steps):

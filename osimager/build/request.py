@@ -30,7 +30,8 @@ class BuildRequest:
     """One target with everything that was said about it. `iso_checksum` is `sha256:…`, `none` or not given.
 
     `settings` None: the user's files are read when they are needed. `strict`: a warning of the configuration's stops.
-    `first_made`: layers of this index and later are made anew (0 is the installed disk, N what step N leaves).
+    `first_made`: layers of this index and later are made anew (0 is the installed disk, N what step N leaves); who
+    `resumes` a build may have fewer steps by now.
     `cold`: the guest's memory is neither loaded nor saved. `layers` false: none is kept. `bundle`: evidence is put
     into one file too. `wait` false: a lock that is held is a LockedError.
     `words` are the command line's, for `osimager resume`.
@@ -46,6 +47,7 @@ class BuildRequest:
     display: str = "none"
     force: bool = False
     first_made: int | None = None
+    resumes: bool = False
     cold: bool = False
     layers: bool = True
     on_error: OnError = OnError.CLEANUP

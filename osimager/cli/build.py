@@ -140,6 +140,7 @@ def make_request(target: str, **said: Any) -> BuildRequest:
         display=said.get("display", "none"),
         force=said.get("force", False),
         first_made=said.get("first_made"),
+        resumes=said.get("resumes", False),
         cold=said.get("cold", False),
         layers=not said.get("no_layers", False),
         strict=said["strict"],

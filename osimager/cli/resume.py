@@ -43,6 +43,7 @@ def command(build: str) -> None:
     context = build_command.make_context("build", list(record.words))
     if context.params["force"] or context.params["first_made"] is not None:
         context = build_command.make_context("build", _without_what_is_done(record, places))
+        context.params["resumes"] = True
     context.params["targets"] = (record.target,)
     with context:
         build_command.invoke(context)

@@ -135,6 +135,7 @@ def test_resume_says_the_words_of_one_target_in_their_folder(places: Places, run
         (["--force"], [0, 1], [2, 3]),
         (["--from", "step:1"], [2], [3]),
         (["--from", "step:1", "--force"], [0, 1, 2, 3], []),
+        (["--force"], [0, 1, 2, 3, 4, 5], []),  # it had more steps
         ([], [0, 1], []),
     ],
 )
