@@ -23,8 +23,8 @@ from osimager.errors import ConfigError, ConfigErrors, Place, PrerequisiteError,
 from osimager.events import Notice
 from osimager.finalize.seal import read_seal_script
 from osimager.holes import OF_BUILD, hole, name_holes
+from osimager.machine.boot_command import check_keys
 from osimager.machine.host import find_processor, inspect_host
-from osimager.machine.keyboard import check_keys
 from osimager.machine.tpm import find_swtpm
 from osimager.media.store import IsoStore
 from osimager.paths import Places

@@ -22,10 +22,11 @@ from osimager.arch import Arch, Firmware
 from osimager.env import Env
 from osimager.errors import GuestGone, MachineError, OsimagerError, PrerequisiteError, StageTimeout
 from osimager.events import DiskActivity, MachineEnded, MachineStarted, Notice, OutputLine, QmpEvent
+from osimager.machine.boot_command import parse_lines
 from osimager.machine.causes import PANIC, StuckGuest, find_last_word
 from osimager.machine.deaths import explain_death
 from osimager.machine.endpoint import ask_endpoint, has_outgoing
-from osimager.machine.keyboard import Console, parse_lines, run_keys
+from osimager.machine.keyboard import Console, run_keys
 from osimager.machine.memory import count_oom_kills
 from osimager.machine.orphan import ended_with_us
 from osimager.machine.processor import is_beyond_loader
