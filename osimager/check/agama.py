@@ -1,12 +1,11 @@
-"""JSON and TOML answer files: Agama's profile by its keys, the others by their form."""
+"""Agama's profile, which is JSON: its keys."""
 
 from __future__ import annotations
 
-import json
-import tomllib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final
 
+from osimager.check.forms import read_json
 from osimager.check.problem import Finding, suggest
 
 # Source: Agama, rust/share/profile.schema.json (August 2026), which takes no other key on these levels.
@@ -37,7 +36,7 @@ async def check_agama(version: str, files: Sequence[tuple[str, str]]) -> Sequenc
     found: list[Finding] = []
     keys = KEYS - _NOT_IN_16_0 if version == "16.0" else KEYS
     for index, (_, text) in enumerate(files):
-        problem, value = _read(index, text)
+        problem, value = read_json(index, text)
         if problem is not None:
             found.append(problem)
         elif not isinstance(value, dict):
@@ -60,27 +59,3 @@ def _profile_problems(profile: Mapping[object, object], keys: Collection[str]) -
         yield "timeout and stopOnBootMenu exclude each other in bootloader", None
     if not isinstance(profile.get("product"), dict):
         yield "product is missing: Agama would ask for it", None
-
-
-async def check_json(_version: str, files: Sequence[tuple[str, str]]) -> Sequence[Finding]:
-    """Check that each text is JSON."""
-    return [problem for index, (_, text) in enumerate(files) if (problem := _read(index, text)[0]) is not None]
-
-
-async def check_toml(_version: str, files: Sequence[tuple[str, str]]) -> Sequence[Finding]:
-    """Check that each text is TOML."""
-    found = []
-    for index, (_, text) in enumerate(files):
-        try:
-            tomllib.loads(text)
-        except tomllib.TOMLDecodeError as exc:
-            found.append(Finding(index, None, f"it is not TOML: {exc}"))
-    return found
-
-
-def _read(index: int, text: str) -> tuple[Finding | None, object]:
-    try:
-        return None, json.loads(text)
-    except ValueError as exc:
-        line = exc.lineno if isinstance(exc, json.JSONDecodeError) else None
-        return Finding(index, line, f"it is not JSON: {exc}"), None

@@ -12,7 +12,19 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from osimager.check import agama, autoinstall, esxi, ignition, kickstart, markup, openbsd, preseed, proxmox, shell
+from osimager.check import (
+    agama,
+    autoinstall,
+    esxi,
+    forms,
+    ignition,
+    kickstart,
+    markup,
+    openbsd,
+    preseed,
+    proxmox,
+    shell,
+)
 from osimager.check.problem import Finding, NotAtHand
 from osimager.errors import PrerequisiteError
 from osimager.holes import ANSWER_URL, BUILD_PASSWORD, BUILD_PASSWORD_CRYPT, BUILD_PUBLIC_KEY, fill_holes
@@ -104,12 +116,12 @@ _VALIDATORS: Final[Mapping[str, tuple[_Validator, ...]]] = {
     "installerconfig": (_Validator("sh -n", shell.check),),
     "openbsd": (_Validator("OpenBSD questions", openbsd.check),),
     "proxmox": (_Validator("Proxmox keys", proxmox.check),),
-    "vyos": (_Validator("YAML", autoinstall.check_yaml),),
+    "vyos": (_Validator("YAML", forms.check_yaml),),
     "agama": (_Validator("Agama keys", agama.check_agama, lambda _dist, version: version),),
-    "json": (_Validator("JSON", agama.check_json),),
-    "photon": (_Validator("JSON", agama.check_json),),
+    "json": (_Validator("JSON", forms.check_json),),
+    "photon": (_Validator("JSON", forms.check_json),),
     "shell": (_Validator("sh -n", shell.check),),
-    "toml": (_Validator("TOML", agama.check_toml),),
+    "toml": (_Validator("TOML", forms.check_toml),),
 }
 
 
@@ -117,7 +129,7 @@ _VALIDATORS: Final[Mapping[str, tuple[_Validator, ...]]] = {
 _Group = dict[tuple[str, str], list[AnswerFile]]
 # Files beside the answer file proper: NoCloud's own, which are YAML and no cloud-config.
 _BESIDE: Final = frozenset(("meta-data", "network-config"))
-_YAML: Final = _Validator("YAML", autoinstall.check_yaml)
+_YAML: Final = _Validator("YAML", forms.check_yaml)
 
 
 def _validators_of(file: AnswerFile) -> tuple[_Validator, ...]:

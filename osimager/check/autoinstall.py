@@ -12,11 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from osimager.check.forms import read_yaml
 from osimager.check.problem import Finding, suggest, write_texts
 from osimager.config.documents import Items, Table
-from osimager.config.documents_yaml import load_yaml
 from osimager.config.values import Value
-from osimager.errors import ConfigError
 from osimager.proc import find_tool, run_tool
 
 Kinds = tuple[type, ...]
@@ -125,24 +124,12 @@ async def check_keys(_version: str, files: Sequence[tuple[str, str]]) -> Sequenc
         first = text.partition("\n")[0].rstrip()
         if first != HEADER:
             found.append(Finding(index, 1, f"cloud-init takes only a text that begins with {HEADER}"))
-        problem, document = _read(index, name, text)
+        problem, document = read_yaml(index, name, text)
         if problem is not None:
             found.append(problem)
             continue
         found += [Finding(index, line, what, hint) for line, what, hint in _document_problems(document)]
     return found
-
-
-async def check_yaml(_version: str, files: Sequence[tuple[str, str]]) -> Sequence[Finding]:
-    """Check that each text is YAML with no key twice."""
-    return [problem for index, file in enumerate(files) if (problem := _read(index, *file)[0]) is not None]
-
-
-def _read(index: int, name: str, text: str) -> tuple[Finding | None, Value]:
-    try:
-        return None, load_yaml(Path(name), text)
-    except ConfigError as exc:
-        return Finding(index, exc.where[0].line if exc.where else None, exc.what, exc.hint), None
 
 
 Said = tuple[int | None, str, str | None]
