@@ -53,7 +53,7 @@ LAYERS = {
 IMPORT_SITES = {
     "aiohttp": ["media/*"],
     "click": ["cli/*"],
-    "cryptography": ["provision/ssh.py"],  # paramiko's own keys
+    "cryptography": ["provision/keys.py"],
     "dns": ["lookup/dns.py"],
     "filelock": ["kept.py"],
     "hvac": ["secrets/vault.py"],

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from osimager.crypt import ALPHABET, crypt
 from osimager.env import Env
 from osimager.holes import BUILD_PASSWORD, BUILD_PASSWORD_CRYPT, BUILD_PUBLIC_KEY
-from osimager.provision.ssh import BuildKey, make_key, parse_key
+from osimager.provision.keys import BuildKey, make_key, parse_key
 
 
 @dataclass(frozen=True, slots=True, repr=False)

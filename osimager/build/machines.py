@@ -29,8 +29,9 @@ from osimager.plan.facts import HostFacts
 from osimager.plan.model import BuildPlan, MachineShape
 from osimager.ports import Machine
 from osimager.provision.banner import wait_banner
+from osimager.provision.keys import BuildKey
 from osimager.provision.planting import plant_key
-from osimager.provision.ssh import BuildKey, SshCommunicator, load_ssh, open_ssh
+from osimager.provision.ssh import SshCommunicator, load_ssh, open_ssh
 from osimager.provision.waking import wake_up
 
 _WAKE_S = 30.0  # so long a machine that goes on from saved memory has to answer

@@ -21,7 +21,8 @@ from osimager.machine.qemu import start_machine
 from osimager.media.seed import make_seed
 from osimager.plan.model import Access, BuildPlan
 from osimager.ports import Communicator, Endpoint, Machine
-from osimager.provision.ssh import BuildKey, has_login, make_key, open_ssh
+from osimager.provision.keys import BuildKey, make_key
+from osimager.provision.ssh import has_login, open_ssh
 
 
 @dataclass(frozen=True, slots=True)

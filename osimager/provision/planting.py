@@ -5,7 +5,7 @@ from __future__ import annotations
 from osimager.errors import ProvisionError
 from osimager.plan.model import Access
 from osimager.ports import Communicator
-from osimager.provision.ssh import BuildKey
+from osimager.provision.keys import BuildKey
 
 _DEADLINE_S = 120.0
 _SCRIPT = """set -eu

@@ -1,4 +1,4 @@
-"""The way into a running guest over SSH, with this build's key. The only import site of paramiko (and cryptography).
+"""The way into a running guest over SSH, with this build's key. The only import site of paramiko.
 
 paramiko blocks, so it runs in threads; a cancel shuts its socket down, which ends whatever waits on it. It is imported
 when first used: it costs 0.2 s.
@@ -7,7 +7,6 @@ when first used: it costs 0.2 s.
 from __future__ import annotations
 
 import asyncio
-import base64
 import concurrent.futures
 import contextlib
 import functools
@@ -18,7 +17,7 @@ import socket
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from osimager.aio import finish, in_thread
@@ -28,12 +27,12 @@ from osimager.events import ConnectionTried, OutputLine, QmpEvent, Stamped
 from osimager.plan.model import Access
 from osimager.ports import Endpoint
 from osimager.provision.banner import Nudge, wait_banner
+from osimager.provision.keys import BuildKey
 from osimager.provision.remote import GET, PUT, LineSplitter, render_command, render_program
 from osimager.units import format_duration
 
 if TYPE_CHECKING:
     import paramiko
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 T = TypeVar("T")
 
@@ -43,63 +42,14 @@ HANDSHAKE_S = 60.0
 # in 15 s, so only the first retries are quick (a refusal while the guest still starts: pam_nologin, cloud-init).
 REFUSED_PAUSES_S = (0.3, 0.6, 5.0)
 MOST_OUTPUT_BYTES = 16 << 20
-_SEED_CHARS = 43  # 32 bytes in base64
-_SEED_PART_AT_LEAST = 8  # what a line break cuts off is a character or two: to mask that would mask words by chance
 _SHELL = ("sh", "-s")
 _ENDED_BY_SIGNAL = (-1, 129, 137, 143)
 
 logging.getLogger("paramiko").addHandler(logging.NullHandler())  # else it prints its tracebacks on stderr
 
 
-@dataclass(frozen=True, slots=True)
-class BuildKey:
-    """An Ed25519 key of one build: `private` is OpenSSH's format (secret), `public_line` authorized_keys'."""
-
-    private: str = field(repr=False)
-    public_line: str
-
-
 class ConnectionLost(ProvisionError):
     """The guest went away, or sshd did, while something ran there."""
-
-
-def make_key(env: Env) -> BuildKey:
-    """Make a new key, known to the masker."""
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-    return _known_key(Ed25519PrivateKey.from_private_bytes(env.entropy(32)), env)
-
-
-def parse_key(private: str, env: Env) -> BuildKey:
-    """Read a key that `make_key` made (an INSTALL layer keeps it). Raises MachineError where the text is none."""
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    from cryptography.hazmat.primitives.serialization import load_ssh_private_key
-
-    try:
-        key = load_ssh_private_key(private.encode(), None)
-    except ValueError as exc:
-        raise MachineError("the key kept with the installed disk cannot be read", hint="build with --force") from exc
-    if not isinstance(key, Ed25519PrivateKey):
-        raise MachineError("the key kept with the installed disk is not osimager's", hint="build with --force")
-    return _known_key(key, env, private)
-
-
-def _known_key(key: Ed25519PrivateKey, env: Env, private: str | None = None) -> BuildKey:
-    """Tell the masker of the secret part only: the private text holds the public key as well, which may be shown."""
-    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
-
-    private = private or key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()
-    lines = private.strip().splitlines()[1:-1]
-    start = base64.b64decode("".join(lines)).rindex(key.private_bytes_raw()) * 4 // 3
-    at = 0
-    for line in lines:
-        # The public key stands behind the seed: a whole line would mask that where it is shown by itself.
-        part = line[max(start - at, 0) : max(start + _SEED_CHARS - at, 0)]
-        if len(part) >= _SEED_PART_AT_LEAST:
-            env.masker.register(part)
-        at += len(line)
-    public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
-    return BuildKey(private, f"{public} osimager-build")
 
 
 @contextlib.asynccontextmanager

@@ -12,7 +12,7 @@ from osimager.errors import PrerequisiteError, ProvisionError
 from osimager.events import OutputLine, StepEnded, StepStarted
 from osimager.plan.model import Access, Step, StepKind
 from osimager.ports import Communicator, Endpoint
-from osimager.provision.ssh import BuildKey
+from osimager.provision.keys import BuildKey
 
 LAST_LINES = 5
 

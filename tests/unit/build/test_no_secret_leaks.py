@@ -20,7 +20,7 @@ from osimager.env import Env
 from osimager.errors import Place, ProvisionError
 from osimager.plan.model import Access, Step, StepKind
 from osimager.ports import Communicator, Endpoint
-from osimager.provision.ssh import make_key
+from osimager.provision.keys import make_key
 from osimager.provision.steps import Way, run_steps
 from osimager.redact import MASK
 from tests.cores import find_cores, forms, make_secrets, secrets_line

@@ -20,7 +20,7 @@ from osimager.events import Bus, Event, Stamped
 from osimager.paths import Places
 from osimager.plan.model import Access
 from osimager.ports import Endpoint
-from osimager.provision.ssh import BuildKey, make_key
+from osimager.provision.keys import BuildKey, make_key
 from osimager.redact import Masker
 
 USER = "guestuser"
