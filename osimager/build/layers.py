@@ -367,9 +367,15 @@ def read_access(layer: Layer, store: LayerStore) -> dict[str, str]:
 def is_held(layer: Layer) -> bool:
     """Tell whether a build uses the layer now."""
     try:
-        os.close(_lock(layer.folder / _HELD, fcntl.LOCK_EX | fcntl.LOCK_NB))
+        handle = os.open(layer.folder / _HELD, os.O_RDONLY | os.O_CLOEXEC)  # who only looks needs no right to write
     except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
         return True
+    finally:
+        os.close(handle)
     return False
 
 

@@ -398,7 +398,7 @@ def test_another_iso_under_the_same_name_is_told_apart(run: Run, web: Path, plac
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can mount")
 @pytest.mark.needs("qemu-img", "qemu-io", "mount")
-def test_plan_needs_no_right_to_write_to_the_layers(run: Run, web: Path, places: Places) -> None:
+def test_who_only_looks_needs_no_right_to_write_to_the_layers(run: Run, web: Path, places: Places) -> None:
     write_iso(web / "web.iso", b"one")
     keep_installed(run, web, places)
     layers = str(places.layers)
@@ -406,6 +406,7 @@ def test_plan_needs_no_right_to_write_to_the_layers(run: Run, web: Path, places:
         pytest.skip("no right to mount on this host")
     try:
         assert layer_lines(run, web)[0] == "installed disk: hit (1.0s)"
+        assert [row["in_use"] for row in run("layer", "list", "--json").json()] == [False]
     finally:
         subprocess.run(["umount", layers], check=True)
 
