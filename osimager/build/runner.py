@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
@@ -14,10 +15,11 @@ from osimager.build.prepare import Prepared
 from osimager.build.publish import Made, publish
 from osimager.build.request import CacheUse
 from osimager.build.stages import Recorder
-from osimager.build.steps import check_inputs
+from osimager.build.steps import find_changed_inputs
 from osimager.build.trial import Trial, verify
 from osimager.build.unchanged import find_unchanged
 from osimager.env import Env
+from osimager.errors import ConfigError
 from osimager.events import Notice, Stage
 from osimager.finalize.convert import open_image
 from osimager.finalize.precompress import precompressing
@@ -58,8 +60,8 @@ async def run_build(prepared: Prepared, use: CacheUse, rig: Rig, env: Env, rec: 
             machine = running.machine
             way = Way(machine.endpoint, plan.access, base.credentials.key, guest.host_key)
             deadline_s = plan.deadline_s(Stage.PROVISION)
-            keep = _keeping(layers.keeping(machine), prepared, after=base.steps)
-            steps = run_steps(plan.steps, guest, env, deadline_s=deadline_s, way=way, done=base.steps, keep=keep)
+            kept = _Keeping(layers.keeping(machine), prepared, env, after=base.steps)
+            steps = run_steps(plan.steps, guest, env, deadline_s=deadline_s, way=way, done=base.steps, keep=kept.keep)
             await rec.run(Stage.PROVISION, steps)
             sealing = seal(plan.seal, guest, env, deadline_s=plan.deadline_s(Stage.SEAL))
             sealed = await rec.run(Stage.SEAL, sealing)
@@ -69,22 +71,36 @@ async def run_build(prepared: Prepared, use: CacheUse, rig: Rig, env: Env, rec: 
             await rec.run(Stage.VERIFY, verify(plan, Trial(image.path, base.credentials, sealed), rig, env))
         else:
             rec.skip([Stage.VERIFY], "not asked for")
+        if not kept.is_true:
+            keys = dataclasses.replace(keys, image=dataclasses.replace(keys.image, digest=""))
         made = Made(plan=plan, media=media, keys=keys, image=image)
         return await rec.run(Stage.PUBLISH, publish(made, rec, env))
 
 
-def _keeping(
-    keep: Callable[[int], Awaitable[None]], prepared: Prepared, *, after: int
-) -> Callable[[int], Awaitable[None]]:
-    """Give `keep` for what the steps beyond the first `after` leave, each held against what it was to depend on."""
+class _Keeping:
+    """Keep what each step leaves, unless what it depends on changed since the plan was made: it is neither's then."""
 
-    async def checked(done: int) -> None:
-        if done > after and prepared.plan.steps[done - 1].inputs:
-            now = await in_thread(prepared.load_steps)
-            check_inputs(prepared.plan.steps[done - 1], now[done - 1])
-        await keep(done)
+    def __init__(self, keep: Callable[[int], Awaitable[None]], prepared: Prepared, env: Env, *, after: int) -> None:
+        self._keep = keep
+        self._prepared = prepared
+        self._env = env
+        self._after = after
+        self.is_true = True
 
-    return checked
+    async def keep(self, done: int) -> None:
+        """Keep what the first `done` steps have left; the first `after` had left it before."""
+        step = self._prepared.plan.steps[done - 1] if done > self._after else None
+        if self.is_true and step is not None and step.inputs:
+            try:
+                now = (await in_thread(self._prepared.load_steps))[done - 1]
+            except ConfigError:  # something is gone
+                now = dataclasses.replace(step, inputs=())
+            if changed := find_changed_inputs(step, now):
+                self.is_true = False
+                what = f"{', '.join(changed)} changed while the build ran, and the step {step.name} depends on it"
+                self._env.emit(Notice(f"{what}: from here on nothing is kept for the next build", "warning"))
+        if self.is_true:
+            await self._keep(done)
 
 
 async def _install(

@@ -20,7 +20,7 @@ from osimager.config.request import own_profile
 from osimager.config.sections import StepKind as Kind
 from osimager.config.sections import StepSection
 from osimager.config.settings import load_settings
-from osimager.errors import ConfigError, Place, ProvisionError, raise_all
+from osimager.errors import ConfigError, Place, raise_all
 from osimager.holes import find_holes
 from osimager.paths import Places, search_path
 from osimager.plan.model import Step, StepKind
@@ -72,14 +72,9 @@ def _named_ansible(configuration: Configuration, asked: BuildRequest, places: Pl
     return folder / configuration.sections.venv / "bin/ansible-playbook"
 
 
-def check_inputs(step: Step, now: Step) -> None:
-    """Raise ProvisionError where what a step depends on is another `now` than when the plan was made: what the step
-    left may be neither's.
-    """
-    changed = sorted({text.rpartition(":")[0] for text in {*step.inputs} ^ {*now.inputs}})
-    if changed:
-        what = f"{', '.join(changed)} changed while the build ran, and the step {step.name} depends on it"
-        raise ProvisionError(what, where=step.origin, hint="say `osimager resume last`: it goes on before this step")
+def find_changed_inputs(step: Step, now: Step) -> list[str]:
+    """Name what a step depends on and is another `now` than when the plan was made."""
+    return sorted({text.rpartition(":")[0] for text in {*step.inputs} ^ {*now.inputs}})
 
 
 def needs_ansible(steps: Sequence[Step]) -> bool:

@@ -42,7 +42,7 @@ def is_sealed_otherwise(keys: PlanKeys, env: Env) -> bool:
     if not below or not registry.mentions(below):
         return False
     kept = [{record.stage: record.digest for record in entry.stages} for entry in registry.load()]
-    return any(digests.get(Stage.PROVISION) == below for digests in kept) and not any(
+    return any(digests.get(Stage.PROVISION) == below and digests.get(Stage.PUBLISH) for digests in kept) and not any(
         digests.get(Stage.PUBLISH) == keys.image.digest for digests in kept
     )
 

@@ -10,12 +10,13 @@ import pytest
 from osimager.build.catalogues import open_catalog
 from osimager.build.prepare import prepare
 from osimager.build.request import BuildRequest
-from osimager.build.runner import _keeping
+from osimager.build.runner import _Keeping
 from osimager.build.steps import make_steps, split_arguments
 from osimager.config.checks import PlaceholderLookups
 from osimager.config.request import Request
 from osimager.env import Env
-from osimager.errors import ConfigError, ConfigErrors, Place, ProvisionError
+from osimager.errors import ConfigError, ConfigErrors, Place
+from osimager.events import Event, Notice
 from osimager.holes import BUILD_PUBLIC_KEY, hole
 from osimager.paths import Places
 from osimager.plan.model import Step, StepKind
@@ -214,7 +215,9 @@ def test_secret_in_another_argument_of_ansible_is_refused(make: Make) -> None:
 
 
 @pytest.mark.needs("qemu-system-x86_64")
-async def test_what_a_step_left_is_not_kept_where_its_inputs_changed_meanwhile(env: Env, tmp_path: Path) -> None:
+async def test_what_a_step_left_is_not_kept_where_its_inputs_changed_meanwhile(
+    env: Env, tmp_path: Path, events: list[Event]
+) -> None:
     steps = "steps: [{inline: ['true']}, {inline: ['true'], inputs: [data]}]\n"
     files = {"spec.yml": SPEC + "installer: {boot: [menu]}\n" + steps, "data": "1\n", "web.iso": "an ISO\n"}
     for name, text in files.items():
@@ -228,11 +231,19 @@ async def test_what_a_step_left_is_not_kept_where_its_inputs_changed_meanwhile(e
     async def keep(done: int) -> None:
         kept.append(done)
 
-    ran, found = (_keeping(keep, prepared, after=after) for after in (last - 2, last))
-    await ran(last)
+    ran, found = (_Keeping(keep, prepared, env, after=after) for after in (last - 2, last))
+    await ran.keep(last)
     (tmp_path / "specs/web/data").write_text("2\n")
-    await ran(last - 1)
-    with pytest.raises(ProvisionError, match="data changed while the build ran"):
-        await ran(last)
-    await found(last)  # it was there before
-    assert kept == [last, last - 1, last]
+    await ran.keep(last - 1)  # depends on nothing
+    assert (ran.is_true, kept) == (True, [last, last - 1])
+    await ran.keep(last)
+    await ran.keep(last - 1)  # and nothing more
+    assert (ran.is_true, kept) == (False, [last, last - 1])
+    told = [event for event in events if isinstance(event, Notice) and "data changed" in event.text]
+    assert [event.level for event in told] == ["warning"]
+    await found.keep(last)  # it was there before
+    assert (found.is_true, kept) == (True, [last, last - 1, last])
+    (tmp_path / "specs/web/data").unlink()
+    gone = _Keeping(keep, prepared, env, after=last - 1)
+    await gone.keep(last)
+    assert not gone.is_true
