@@ -156,11 +156,15 @@ class DiskActivity(Event):
 
 @dataclass(frozen=True, slots=True)
 class ScreenChanged(Event):
-    """The guest's screen shows something new in `cells` of its cells; `path` is the PNG that was kept, if any."""
+    """The guest's screen shows something new in `cells` of its cells; `path` is the PNG that was kept, if any.
+
+    `is_text`: it is a text screen, and what is new there comes as lines, too.
+    """
 
     digest: str
     path: str = ""
     cells: int = 0
+    is_text: bool = False
 
 
 @dataclass(frozen=True, slots=True)

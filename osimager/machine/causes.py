@@ -351,7 +351,7 @@ RULES: tuple[Rule, ...] = (
         "no-root",
         "the guest waits for a disk, a medium or a network that does not come",
         "look at root= and at the label of the medium, and at the driver of the disk's interface in the initrd",
-        r"A start job is running for (?:/dev/|dev-|dracut initqueue).*\((?:4[5-9]s|5\ds|\d+min).* / no limit\)",
+        r"A start job is running for (?:/dev/|dev-|dracut initqueue).*\((?:4[5-9]s|[5-9]\ds|\d+min).* / no limit\)",
         r"dracut-initqueue:? timeout",
     ),
     _rule(

@@ -68,7 +68,8 @@ class Sight:
         with contextlib.suppress(QmpFailed, OSError, ValueError):
             frame = await self.look()
             if new := self._movement.look(frame):
-                self._env.emit(ScreenChanged(frame.digest, cells=new))
+                is_text = self._is_text(frame) and not self._curtain.is_drawn
+                self._env.emit(ScreenChanged(frame.digest, cells=new, is_text=is_text))
                 if self._curtain.is_drawn:
                     return  # half a secret is no secret to the masker
                 for line in self._lines.take(mask_lines(await self._read_text(frame), self._env.masker.mask)):
@@ -109,10 +110,13 @@ class Sight:
 
     async def _read_text(self, frame: Frame) -> tuple[str, ...]:
         """Give the lines on the screen: of a text mode from its memory, else what can be read of the picture."""
-        if self._has_vga and (frame.width, frame.height) in TEXT_SIZES:
+        if self._is_text(frame):
             return parse_text_screen(await self._read_text_memory())
         assert self._seen is not None
         return self._glyphs.read(self._seen[0], frame)
+
+    def _is_text(self, frame: Frame) -> bool:
+        return self._has_vga and (frame.width, frame.height) in TEXT_SIZES
 
     async def _read_text_memory(self) -> bytes:
         """Give VGA's text memory: 80 by 25 characters, each with its attribute."""

@@ -102,9 +102,9 @@ class _TurnedAway:
     """An SSH server that lets nobody in: since when, how it ended, and how often."""
 
     outcome: str
-    detail: str
     since: float
     times: int = 0
+    detail: str = ""
 
 
 @dataclass(slots=True)
@@ -161,9 +161,9 @@ class Diagnostician:
                 self._take_disk(read, written, now)
                 if self._ladder is CONTINUED and Proof.KERNEL not in self._seen and medium >= _KERNEL_BYTES:
                     self._again = "it loads its kernel from the medium once more"
-            case ScreenChanged(cells=cells):
+            case ScreenChanged(cells=cells, is_text=is_text):
                 self._climb(Proof.FIRMWARE, now)
-                if cells > _CLOCK_CELLS or Proof.KERNEL not in self._seen:
+                if Proof.KERNEL not in self._seen or (cells > _CLOCK_CELLS and not is_text):  # lines tell themselves
                     self._go_on(now)
             case ProofOfLife(of):
                 self._climb(Proof(of), now)
@@ -410,8 +410,9 @@ class Diagnostician:
             self._climb(Proof.BANNER, now)
             held = self._turned_away
             if held is None or (held.outcome, outcome) == ("broken-off", "key-refused"):
-                held = self._turned_away = _TurnedAway(outcome, detail, now)
+                held = self._turned_away = _TurnedAway(outcome, now)
             held.times += 1
+            held.detail = detail  # the first may be of a queue that was full (MaxStartups)
         elif outcome == "refused":
             self._turned_away = None
         elif outcome == "open":

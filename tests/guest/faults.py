@@ -371,7 +371,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault("no-root", "emergency-shell", late(MADE, _OTHER_ROOT), "does not exist"),
     Fault("system-resets", "loop", late(MADE, f"echo reboot > {_BOOT_CONFIG};"), "restarted"),
     Fault("installs-again", "loop", both(late(MADE, _NO_LOADER), arguments(MADE, _RESTARTS)), "restarted into itself"),
-    Fault("ssh-denied", "no-ssh", late(MADE, _DENIES), "SSH port does not answer"),
+    Fault("ssh-denied", "no-ssh", late(MADE, _DENIES), "SSH"),
     Fault("ssh-strange", "no-ssh", late(MADE, _STRANGE), "breaks off"),
     Fault("ssh-passwords", "key-refused", late(MADE, _PASSWORDS), "refused this build's key"),
     Fault("system-no-network", "no-network", late(MADE, _NO_NETWORK), "has no network"),

@@ -218,6 +218,15 @@ def test_job_that_counts_down_is_waited_for() -> None:
         assert thinker.diagnose(second + 1, Load(0.01)) is None
 
 
+def test_text_screen_that_scrolls_what_was_said_before_does_not_move() -> None:
+    thinker = feed((5, serial(KERNEL)), (9, OutputLine("screen", "ERROR: no such file")))
+    for second in range(10, 110, 5):
+        thinker.feed(ScreenChanged("a", cells=300, is_text=True), second)
+    assert cause_of(thinker.diagnose(110, Load(0.02))) == "answer-not-fetched"
+    thinker.feed(ScreenChanged("a", cells=300), 110)  # of a picture
+    assert thinker.diagnose(111, Load(0.02)) is None
+
+
 def test_job_without_a_limit_is_not_waited_for() -> None:
     job = "[ ***  ] (1 of 2) A start job is running for /dev/disk/by-uuid/6f3c ({}s / no limit)"
     thinker = feed((5, serial(KERNEL)), ladder=SYSTEM)
@@ -296,7 +305,8 @@ def test_system_that_answers_no_ssh_is_named() -> None:
 
 
 def test_server_that_breaks_off_is_no_missing_network() -> None:
-    tries = [(30 + second, ConnectionTried("broken-off", "no kex")) for second in range(110)]
+    tries = [(30, ConnectionTried("broken-off", "it said 'Exceeded MaxStartups'"))]
+    tries += [(31 + second, ConnectionTried("broken-off", "no kex")) for second in range(110)]
     thinker = feed((5, serial(KERNEL)), (10, ConnectionTried("no-banner")), *tries[:100], ladder=SYSTEM)
     assert thinker.diagnose(129, Load(0.5)) is None
     found = thinker.diagnose(131, Load(0.5))
