@@ -208,8 +208,11 @@ class TextScreen:
         self._shown: frozenset[str] = frozenset()
 
     def take(self, screen: Sequence[str]) -> tuple[str, ...]:
-        """Give the lines that are new since the last look."""
+        """Give the lines that are new since the last look; the rest of a broken line, its beginning gone, is not."""
         lines = [line for line in screen if line.strip()]
-        new = tuple(line for line in lines if line not in self._shown)
+        broken = [line for line in self._shown if len(line) > _TEXT_COLUMNS]
+        new = tuple(
+            line for line in lines if line not in self._shown and not any(whole.endswith(line) for whole in broken)
+        )
         self._shown = frozenset(lines)
         return new

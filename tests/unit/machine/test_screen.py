@@ -121,6 +121,12 @@ def test_screen_that_a_kernel_has_scrolled_on_is_read_where_it_is_now() -> None:
     assert screen.take(parse_text_screen(memory)) == ()
 
 
+def test_what_is_left_of_a_line_that_was_written_over_is_not_new() -> None:
+    screen = TextScreen()
+    assert screen.take(parse_text_screen(text_memory(PANIC[:80], PANIC[80:]))) == (PANIC,)
+    assert screen.take(parse_text_screen(text_memory("over it", PANIC[80:]))) == ("over it",)
+
+
 def test_line_that_fills_its_row_goes_on_in_the_next() -> None:
     after = "[    1.234568] CPU: 0 PID: 1 Comm: swapper/0"
     full = "[    1.234569] ".ljust(80, "x")
