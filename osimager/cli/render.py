@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from rich.console import Group
     from rich.progress import TaskID
 
-# Sources whose lines are shown with -v only.
-_CHATTY = frozenset({"serial", "qemu", "make"})
+# Sources whose lines are shown with -v only: the guest's consoles, and what runs it.
+_CHATTY = frozenset({"serial", "screen", "qemu", "swtpm", "make"})
 _MARK = {State.SUCCEEDED: "✓", State.SKIPPED: "–", State.FAILED: "✗", State.CANCELLED: "✗"}
 _COLOUR = {State.SUCCEEDED: "green", State.SKIPPED: "cyan", State.FAILED: "red", State.CANCELLED: "red"}
 
