@@ -305,7 +305,7 @@ echo ' └───────────────────────�
 _DENIES = "echo 'sshd: ALL' > /target/etc/hosts.deny;"
 _STRANGE = "echo 'KexAlgorithms sntrup761x25519-sha512@openssh.com' > /target/etc/ssh/sshd_config.d/own.conf;"
 _PASSWORDS = "echo 'PubkeyAuthentication no' > /target/etc/ssh/sshd_config.d/own.conf;"
-_NO_NETWORK = "ln -sf /dev/null /target/etc/systemd/system/networking.service;"
+_NO_NETWORK = "rm /target/usr/sbin/dhclient;"
 _NO_DATA = "echo 'UUID=6f3c1b2a-0000-4000-8000-000000000000 /data ext4 defaults 0 2' >> /target/etc/fstab;"
 _OFF = "ln -sf /lib/systemd/system/poweroff.target /target/etc/systemd/system/default.target;"
 _SYSLINUX = ("/usr/lib/syslinux/modules/bios/vesamenu.c32",)
