@@ -298,7 +298,7 @@ def _find_paths(text: bytes, folders: Iterable[Path], playbook: Path) -> Iterato
         for folder in folders:
             path = folder / os.fsdecode(word.strip(b"/"))
             plain = Path(os.path.normpath(path))
-            # Path.exists raises for a name that is too long.
+            # Any word of a text may come here, and Path.exists raises for one that is too long for a name.
             if plain not in (playbook, *playbook.parents) and os.path.exists(path):  # noqa: PTH110
                 yield path
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from typing import ClassVar
 
 from osimager.config.expressions import parse_expression
 from osimager.config.markers import Names, Renderer, parse_template
@@ -108,7 +109,7 @@ def make_long(dice: random.Random) -> str:
 class Some(Names):
     """A few values."""
 
-    values: dict[str, Value] = {"arch": "x86_64", "items": ["a", "b"], "table": {"k": 1}, "count": 3}  # noqa: RUF012
+    values: ClassVar[dict[str, Value]] = {"arch": "x86_64", "items": ["a", "b"], "table": {"k": 1}, "count": 3}
 
     def value(self, name: str, where: Place | None) -> Value:
         if name not in self.values:

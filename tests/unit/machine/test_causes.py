@@ -195,7 +195,7 @@ LINES = [
     ("/dev/vda1: UNEXPECTED INCONSISTENCY; RUN fsck MANUALLY.", "emergency-shell"),
     ("Enter full pathname of shell or RETURN for /bin/sh: ", "emergency-shell"),
     # busybox' wget, dracut's ifup, iputils.
-    ("wget: bad address 'deb.debian.org'", "no-network"),
+    ("wget: bad address 'mirror.example'", "no-network"),
     ("dracut: Warning: dhcp for interface ens3 failed", "no-network"),
     ("connect: No route to host", "no-network"),
     # Media that end too soon.

@@ -15,6 +15,7 @@ def test_key_is_secret_and_reads_back(env: Env) -> None:
     key = make_key(env)
     assert parse_key(key.private, env) == key
     assert key.private.splitlines()[3] not in repr(key)
+    # Of all kinds of key that can be loaded, ours is the Ed25519 one, which has a seed.
     seed = load_ssh_private_key(key.private.encode(), None).private_bytes_raw()  # type: ignore[union-attr]
     shown = [line for line in env.masker.mask(key.private).splitlines()[1:-1] if MASK not in line]
     assert seed not in b64decode("".join(shown) + "==")
