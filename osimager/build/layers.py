@@ -3,9 +3,9 @@
 `layers/DIGEST.NONCE/` holds `DRIVE.qcow2` for each of the machine's drives; `tpm`, what its TPM remembers; where the
 guest's memory was saved too, `machine` and `memory`, or `memory-changes` on that of the layer below; `access.json`
 (0600, the installed disk's only: the build's own way in); and `layer.json`, which is written last: a folder without it
-was never published. A qcow2 names the one below it relative to itself. Compressed copies of drives (`build/copies`)
-come and go in the folder, and are no part of the layer. Who uses a layer holds a shared `flock` on its file `held`,
-which dies with the process; what can be locked alone is nobody's.
+was never published. A qcow2 names the one below it relative to itself (`name_below` says why not always). Compressed
+copies of drives (`build/copies`) come and go in the folder, and are no part of the layer. Who uses a layer holds a
+shared `flock` on its file `held`, which dies with the process; what can be locked alone is nobody's.
 """
 
 from __future__ import annotations
